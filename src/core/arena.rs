@@ -1,0 +1,226 @@
+//! Arrays of records that grow, never shrink and never move, and the stack of
+//! records that are free.
+//!
+//! Records are found by index. A record's memory is never unmapped or put to
+//! another use while its array lives, so a stale index is always safe to read
+//! through: it finds a record, if perhaps one that means something else by now.
+//!
+//! # Layout
+//!
+//! Chunk `n` holds `FIRST << n` records, so an index finds its chunk by counting
+//! leading zeros.
+
+use std::fmt;
+
+use crate::core::tagged::{Head, INDEX_BITS, NIL};
+use crate::sync::{AtomicPtr, AtomicU32, Ordering};
+
+/// Records in the first chunk; small in models, where each costs time.
+const FIRST_BITS: u32 = if cfg!(slabpool_loom) { 2 } else { 6 };
+const FIRST: u32 = 1 << FIRST_BITS;
+const CHUNKS: usize = (INDEX_BITS - FIRST_BITS) as usize;
+
+/// What an [`Arena`] stores.
+pub trait Record: Default {
+    /// The link of the free list. Only the arena touches it while the record is
+    /// free, only the owner while it is not.
+    fn free_link(&self) -> &AtomicU32;
+}
+
+/// A growing array of records and its free list.
+pub struct Arena<R> {
+    chunks: [AtomicPtr<R>; CHUNKS],
+    /// How many records were ever given out; those above were never used.
+    fresh: AtomicU32,
+    free: Head,
+}
+
+impl<R: Record> Arena<R> {
+    pub fn new() -> Self {
+        Self {
+            chunks: std::array::from_fn(|_| AtomicPtr::new(std::ptr::null_mut())),
+            fresh: AtomicU32::new(0),
+            free: Head::new(),
+        }
+    }
+
+    /// Takes a free record, or a new one; the caller owns it. `None` when the
+    /// index space is used up.
+    pub fn take(&self) -> Option<u32> {
+        loop {
+            let top = self.free.load();
+            if top.is_empty() {
+                return self.take_fresh();
+            }
+            // Relaxed: if the record was taken meanwhile, `unlink` fails.
+            let below = self.get(top.index()).free_link().load(Ordering::Relaxed);
+            if self.free.unlink(top, below) {
+                return Some(top.index());
+            }
+        }
+    }
+
+    #[cold]
+    fn take_fresh(&self) -> Option<u32> {
+        // Relaxed: a counter; the record is handed on by other means.
+        let index = self.fresh.fetch_add(1, Ordering::Relaxed);
+        if index >= NIL - FIRST {
+            self.fresh.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        let (chunk, _) = locate(index);
+        self.ensure(chunk);
+        Some(index)
+    }
+
+    /// Gives a record back. The caller owned it and does so no longer.
+    pub fn give(&self, index: u32) {
+        let record = self.get(index);
+        loop {
+            let top = self.free.load();
+            // Relaxed: published by the exchange below.
+            record.free_link().store(top.index(), Ordering::Relaxed);
+            if self.free.publish(top, index) {
+                return;
+            }
+        }
+    }
+
+    /// The record at `index`, which this arena gave out at some time.
+    #[inline(always)]
+    pub fn get(&self, index: u32) -> &R {
+        let (chunk, offset) = locate(index);
+        // Acquire: pairs with the Release in `ensure`.
+        let base = self.chunks[chunk].load(Ordering::Acquire);
+        debug_assert!(!base.is_null(), "index {index} was never given out");
+        // SAFETY: an index that was given out has its chunk allocated (A1), and
+        // `locate` keeps the offset within it.
+        let record = unsafe { base.add(offset) };
+        // SAFETY: records are initialised with their chunk and live as long as
+        // the arena (A2), whose borrow bounds this reference.
+        unsafe { &*record }
+    }
+
+    /// How many records were ever given out: every index in use is below this.
+    pub fn high_water(&self) -> u32 {
+        // Acquire is not needed: `exists` checks the chunk.
+        self.fresh.load(Ordering::Relaxed).min(NIL - FIRST)
+    }
+
+    /// Every record ever given out, with its index, for a sweep.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &R)> {
+        (0..self.high_water()).filter_map(|index| {
+            let (chunk, _) = locate(index);
+            // Acquire: as in `get`. Null while a thread has drawn an index and
+            // not yet allocated: none of the chunk is in use.
+            let missing = self.chunks[chunk].load(Ordering::Acquire).is_null();
+            (!missing).then(|| (index, self.get(index)))
+        })
+    }
+
+    /// **A1** Whoever draws an index makes sure of its chunk before using it.
+    fn ensure(&self, chunk: usize) {
+        // Acquire: pairs with the Release of the thread that allocated it.
+        if !self.chunks[chunk].load(Ordering::Acquire).is_null() {
+            return;
+        }
+        let records: Box<[R]> = (0..FIRST << chunk).map(|_| R::default()).collect();
+        let fresh = Box::into_raw(records).cast::<R>();
+        // Release: publishes the initialised records. Relaxed on failure: the
+        // winner's pointer is loaded again by whoever needs it.
+        let lost = self.chunks[chunk]
+            .compare_exchange(std::ptr::null_mut(), fresh, Ordering::Release, Ordering::Relaxed)
+            .is_err();
+        if lost {
+            // SAFETY: `fresh` was never published, so it is still ours, and it
+            // was made with exactly this length.
+            drop(unsafe { into_box(fresh, chunk) });
+        }
+    }
+}
+
+/// The chunk of an index, and the place in it.
+#[inline(always)]
+fn locate(index: u32) -> (usize, usize) {
+    let shifted = index + FIRST;
+    let level = shifted.ilog2();
+    ((level - FIRST_BITS) as usize, (shifted ^ (1 << level)) as usize)
+}
+
+/// # Safety
+///
+/// `base` came from [`Box::into_raw`] of the slice that is chunk `chunk`, and is
+/// not used again.
+unsafe fn into_box<R>(base: *mut R, chunk: usize) -> Box<[R]> {
+    let slice = std::ptr::slice_from_raw_parts_mut(base, (FIRST << chunk) as usize);
+    // SAFETY: the caller's promise.
+    unsafe { Box::from_raw(slice) }
+}
+
+/// **A2** Chunks are freed here and nowhere else.
+impl<R> Drop for Arena<R> {
+    fn drop(&mut self) {
+        for (chunk, base) in self.chunks.iter().enumerate() {
+            // Relaxed: `&mut self` has already synchronised with every user.
+            let base = base.load(Ordering::Relaxed);
+            if !base.is_null() {
+                // SAFETY: allocated by `ensure` with this length, and by
+                // `&mut self` nobody else has it.
+                drop(unsafe { into_box(base, chunk) });
+            }
+        }
+    }
+}
+
+impl<R: Record> fmt::Debug for Arena<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Arena").field("high_water", &self.high_water()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(slabpool_loom)))]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Item(AtomicU32);
+
+    impl Default for Item {
+        fn default() -> Self {
+            Self(AtomicU32::new(0))
+        }
+    }
+
+    impl Record for Item {
+        fn free_link(&self) -> &AtomicU32 {
+            &self.0
+        }
+    }
+
+    #[test]
+    fn indices_fill_chunk_after_chunk() {
+        assert_eq!(locate(0), (0, 0));
+        assert_eq!(locate(FIRST - 1), (0, (FIRST - 1) as usize));
+        assert_eq!(locate(FIRST), (1, 0));
+        assert_eq!(locate(3 * FIRST - 1), (1, (2 * FIRST - 1) as usize));
+        assert_eq!(locate(3 * FIRST), (2, 0));
+        let (chunk, offset) = locate(NIL - FIRST - 1);
+        assert!(chunk < CHUNKS && offset < (FIRST as usize) << chunk);
+    }
+
+    #[test]
+    fn records_do_not_move_and_are_used_again() {
+        let arena = Arena::<Item>::new();
+        let indices: Vec<u32> = (0..1000).map(|_| arena.take().unwrap()).collect();
+        let places: Vec<*const Item> = indices.iter().map(|&i| &raw const *arena.get(i)).collect();
+        for &index in &indices {
+            arena.give(index);
+        }
+        let mut again: Vec<u32> = (0..1000).map(|_| arena.take().unwrap()).collect();
+        again.sort_unstable();
+        assert_eq!(again, indices);
+        assert_eq!(arena.high_water(), 1000);
+        let now: Vec<*const Item> = indices.iter().map(|&i| &raw const *arena.get(i)).collect();
+        assert_eq!(now, places);
+    }
+}

@@ -1,0 +1,431 @@
+//! A lock-free LIFO of tickets whose bottom can be cleaned while it is in use.
+//!
+//! A plain stack of connections hides what lies below the top: an evictor that
+//! removes a connection from the middle leaves a dead record there, for ever if
+//! nobody pops that deep. Popping everything and pushing the rest back would hide
+//! live connections for a while. Tickets solve both: they can be *copied*, since
+//! only one of all tickets for the same incarnation can be redeemed.
+//!
+//! # Layout
+//!
+//! Three stacks in a ring. Pushes go to the current one; pops take the current
+//! one first, then the one before it (*middle*), then the one before that (*old*).
+//!
+//! ```text
+//!             epoch % 3
+//!                 |
+//!   heads:   [ current ] -> ticket -> ticket -> ...      newest
+//!            [ middle  ] -> ticket -> ...
+//!            [ old     ] -> (empty, but for a moment)    oldest
+//! ```
+//!
+//! [`Lane::compact`] makes the old stack, which is empty, the current one. What
+//! was current comes to rest: nobody pushes there any more. It then copies the
+//! tickets of middle and old that are still good into one new chain, puts that in
+//! the middle's place with one exchange, and only then takes the old chain away.
+//! At each moment every idle connection has a ticket that a getter can find.
+//!
+//! # Invariants
+//!
+//! * **L1** Pushes go to the current stack only: a push reads the head first and
+//!   the epoch after it, and `rotate` raises the head's tag after it has
+//!   published the epoch. A push that saw the old epoch fails its exchange.
+//! * **L2** The chain below a head changes only by changes of that head (K1, T1).
+//!   An exchange that succeeds proves that all that was read of the chain since
+//!   the head was loaded is true.
+//! * **L3** One thread compacts a lane at a time; those who come meanwhile go away.
+
+use crate::core::Core;
+use crate::core::tagged::{Head, NIL, Tagged};
+use crate::core::ticket::{Claim, Ticket};
+use crate::sync::{AtomicBool, AtomicU64, Ordering};
+
+/// Stacks in a lane.
+pub const STACKS: usize = 3;
+
+/// After so many steps down a chain, look whether it still is the chain.
+const STEPS_UNCHECKED: usize = 64;
+
+/// How often a walk or a merge starts over because the chain changed.
+const ATTEMPTS: usize = 8;
+
+/// One LIFO. Its own cache line: every get and release in the group writes it.
+#[derive(Debug)]
+#[repr(align(64))]
+pub struct Lane {
+    heads: [Head; STACKS],
+    epoch: AtomicU64,
+    compacting: AtomicBool,
+}
+
+impl Lane {
+    pub fn new() -> Self {
+        Self {
+            heads: std::array::from_fn(|_| Head::new()),
+            epoch: AtomicU64::new(0),
+            compacting: AtomicBool::new(false),
+        }
+    }
+
+    /// Puts a ticket on top. The caller owned it and does so no longer.
+    #[inline(always)]
+    pub fn push(&self, core: &Core, index: u32) {
+        let ticket = core.tickets.get(index);
+        ticket.set_depth(None);
+        loop {
+            let (head, top) = self.current();
+            ticket.set_below(top.index());
+            if head.publish(top, index) {
+                return;
+            }
+        }
+    }
+
+    /// Puts a ticket on top, unless `cap` or more idle connections are there.
+    /// False leaves the ticket with the caller.
+    ///
+    /// `elsewhere` is how many lie in other lanes.
+    pub fn push_capped(&self, core: &Core, index: u32, cap: u32, elsewhere: u32) -> bool {
+        let ticket = core.tickets.get(index);
+        loop {
+            let (head, top) = self.current();
+            let mut depth = depth_of(core, top).map(|below| below + 1);
+            let others = self.others(head).try_fold(elsewhere, |sum, other| {
+                Some(sum.saturating_add(depth_of(core, other.load())?))
+            });
+            let roomy = depth.zip(others).is_some_and(|(own, rest)| own + rest <= cap);
+            if !roomy {
+                // Void tickets count as depth, or it is not known: count.
+                let Some(below) = count(core, head, top) else { continue };
+                let rest: u32 = self.others(head).map(|other| count_sealed(core, other)).sum();
+                if below.live.saturating_add(rest).saturating_add(elsewhere) >= cap {
+                    return false;
+                }
+                depth = Some(below.all + 1);
+            }
+            ticket.set_depth(depth);
+            ticket.set_below(top.index());
+            // L2: nothing was pushed on this stack since it was counted, and the
+            // other stacks only shrink (L1).
+            if head.publish(top, index) {
+                return true;
+            }
+        }
+    }
+
+    /// Takes the newest ticket. The caller owns it.
+    ///
+    /// `None` says that each stack was empty when it was looked at, not that all
+    /// were at once; see [`Lane::emptiness`].
+    #[inline(always)]
+    pub fn pop(&self, core: &Core) -> Option<(u32, Claim)> {
+        // Relaxed: a late view of the epoch costs order among threads that race,
+        // and finds the same tickets.
+        let epoch = self.epoch.load(Ordering::Relaxed);
+        for age in 0..STACKS as u64 {
+            let head = &self.heads[stack(epoch + STACKS as u64 - age)];
+            loop {
+                let top = head.load();
+                if top.is_empty() {
+                    break;
+                }
+                let ticket = core.tickets.get(top.index());
+                let below = ticket.below();
+                if head.unlink(top, below) {
+                    return Some((top.index(), ticket.claim()));
+                }
+            }
+        }
+        None
+    }
+
+    /// A number that changes with every change of the lane, or `None` when some
+    /// stack holds a ticket. Two equal numbers prove that the whole lane was empty
+    /// at the moment between them: each head's word only rises (T1).
+    pub fn emptiness(&self) -> Option<u64> {
+        self.heads.iter().try_fold(0_u64, |sum, head| {
+            let top = head.load();
+            top.is_empty().then(|| sum.wrapping_add(top.bits()))
+        })
+    }
+
+    /// Whoever pushes or pops from now on sees what the caller did before; and
+    /// the caller sees what was done before every push that came first.
+    pub fn barrier(&self) {
+        self.heads.iter().for_each(Head::bump);
+    }
+
+    /// Takes all tickets, newest first. Stands for [`Lane::barrier`] as well.
+    pub fn drain(&self, core: &Core, mut each: impl FnMut(Claim)) {
+        // Relaxed: as in `pop`.
+        let epoch = self.epoch.load(Ordering::Relaxed);
+        for age in 0..STACKS as u64 {
+            let first = self.heads[stack(epoch + STACKS as u64 - age)].detach();
+            discard(core, first, &mut each);
+        }
+    }
+
+    /// Throws away void tickets that lie on top. Returns how many.
+    pub fn trim(&self, core: &Core) -> usize {
+        let mut trimmed = 0;
+        for head in &self.heads {
+            loop {
+                let top = head.load();
+                if top.is_empty() {
+                    break;
+                }
+                let ticket = core.tickets.get(top.index());
+                if is_good(core, ticket.claim()) {
+                    break;
+                }
+                // L2: if the ticket was not the top any more, this fails.
+                if head.unlink(top, ticket.below()) {
+                    core.tickets.give(top.index());
+                    trimmed += 1;
+                }
+            }
+        }
+        trimmed
+    }
+
+    /// Shows the claims from the newest to the oldest, as they hang together;
+    /// after a change it may show some again. Stops when `visit` returns false.
+    ///
+    /// Returns false if it gave up because the chain changed too often.
+    pub fn walk(&self, core: &Core, mut visit: impl FnMut(Claim) -> bool) -> bool {
+        // Relaxed: as in `pop`.
+        let epoch = self.epoch.load(Ordering::Relaxed);
+        for age in 0..STACKS as u64 {
+            let head = &self.heads[stack(epoch + STACKS as u64 - age)];
+            match walk_stack(core, head, &mut visit) {
+                Walk::Finished => {}
+                Walk::Stopped => return true,
+                Walk::Disturbed => return false,
+            }
+        }
+        true
+    }
+
+    /// Throws away void tickets wherever they lie. Returns false if that did not
+    /// succeed, because getters changed the lower stacks all the time, or because
+    /// another thread is at it.
+    pub fn compact(&self, core: &Core) -> bool {
+        // Acquire: pairs with the Release below, so that the ring is seen as the
+        // last one to compact left it.
+        if self.compacting.swap(true, Ordering::Acquire) {
+            return false;
+        }
+        let done = self.settle(core) && {
+            self.rotate();
+            self.merge(core)
+        };
+        // Release: pairs with the Acquire above.
+        self.compacting.store(false, Ordering::Release);
+        done
+    }
+
+    /// Finishes what an earlier attempt had to leave: empties the old stack.
+    fn settle(&self, core: &Core) -> bool {
+        // Relaxed: only the compacting thread writes it (L3).
+        let epoch = self.epoch.load(Ordering::Relaxed);
+        self.heads[stack(epoch + 1)].load().is_empty() || self.merge(core)
+    }
+
+    /// Makes the empty old stack the current one.
+    fn rotate(&self) {
+        // Relaxed: as in `settle`.
+        let epoch = self.epoch.load(Ordering::Relaxed);
+        // Relaxed: the tag that is raised next publishes it (L1).
+        self.epoch.store(epoch + 1, Ordering::Relaxed);
+        self.heads[stack(epoch)].bump();
+    }
+
+    /// Merges the good tickets of middle and old into the middle stack.
+    fn merge(&self, core: &Core) -> bool {
+        // Relaxed: as in `settle`.
+        let epoch = self.epoch.load(Ordering::Relaxed);
+        let old = &self.heads[stack(epoch + 1)];
+        let middle = &self.heads[stack(epoch + 2)];
+        (0..ATTEMPTS).any(|_| {
+            let (old_top, middle_top) = (old.load(), middle.load());
+            let mut copy = Copy { first: NIL, last: NIL };
+            let copied = copy.append(core, middle, middle_top) && copy.append(core, old, old_top);
+            // The seal proves what was read of the old stack, the exchange what
+            // was read of the middle one (L2). A connection taken from the old
+            // stack in between leaves a void copy, no more.
+            if copied && old.seal(old_top).is_some() && middle.publish(middle_top, copy.first) {
+                discard(core, middle_top.index(), &mut |_| {});
+                discard(core, old.detach(), &mut |_| {});
+                return true;
+            }
+            discard(core, copy.first, &mut |_| {});
+            false
+        })
+    }
+
+    /// The head that pushes go to, and what it held while it was that (L1).
+    #[inline(always)]
+    fn current(&self) -> (&Head, Tagged) {
+        loop {
+            // Relaxed: checked again below.
+            let epoch = self.epoch.load(Ordering::Relaxed);
+            let head = &self.heads[stack(epoch)];
+            let top = head.load();
+            // Relaxed: if `top` was read after `rotate` raised the tag, the
+            // Acquire in `load` makes the new epoch visible here.
+            if self.epoch.load(Ordering::Relaxed) == epoch {
+                return (head, top);
+            }
+        }
+    }
+
+    /// All heads but one.
+    fn others<'a>(&'a self, head: &'a Head) -> impl Iterator<Item = &'a Head> {
+        self.heads.iter().filter(move |other| !std::ptr::eq(*other, head))
+    }
+
+    /// How many idle connections lie here: exact at rest.
+    pub fn live(&self, core: &Core) -> u32 {
+        self.heads.iter().map(|head| count_sealed(core, head)).sum()
+    }
+}
+
+/// The stack of an epoch.
+#[inline(always)]
+fn stack(epoch: u64) -> usize {
+    (epoch % STACKS as u64) as usize
+}
+
+/// Whether a ticket can be redeemed, now or when `retain` is done.
+fn is_good(core: &Core, claim: Claim) -> bool {
+    core.seats.get(claim.seat).state.load().honours(claim.incarnation)
+}
+
+/// The number of tickets from `top` down, if it is known.
+fn depth_of(core: &Core, top: Tagged) -> Option<u32> {
+    if top.is_empty() { Some(0) } else { core.tickets.get(top.index()).depth() }
+}
+
+/// Gives back a chain that the caller owns.
+fn discard(core: &Core, first: u32, each: &mut dyn FnMut(Claim)) {
+    let mut index = first;
+    while index != NIL {
+        let ticket = core.tickets.get(index);
+        let (claim, below) = (ticket.claim(), ticket.below());
+        core.tickets.give(index);
+        each(claim);
+        index = below;
+    }
+}
+
+/// Goes down a chain that others may change. Returns false if it was found to
+/// have changed; true proves nothing until the head is sealed or exchanged.
+fn descend(core: &Core, head: &Head, top: Tagged, mut each: impl FnMut(&Ticket) -> bool) -> bool {
+    let mut index = top.index();
+    let mut steps = 0;
+    while index != NIL {
+        steps += 1;
+        if steps % STEPS_UNCHECKED == 0 && head.load() != top {
+            return false; // without this, a chain under change might lead in a circle
+        }
+        let ticket = core.tickets.get(index);
+        if !each(ticket) {
+            return false;
+        }
+        index = ticket.below();
+    }
+    true
+}
+
+/// What hangs from a head.
+struct Count {
+    /// Tickets.
+    all: u32,
+    /// Tickets that can be redeemed.
+    live: u32,
+}
+
+/// Counts a chain; to be confirmed by an exchange of the head.
+fn count(core: &Core, head: &Head, top: Tagged) -> Option<Count> {
+    let mut count = Count { all: 0, live: 0 };
+    let complete = descend(core, head, top, |ticket| {
+        count.all += 1;
+        count.live += u32::from(is_good(core, ticket.claim()));
+        true
+    });
+    complete.then_some(count)
+}
+
+/// Counts a chain and confirms it, or falls back on the last attempt.
+fn count_sealed(core: &Core, head: &Head) -> u32 {
+    let mut last = 0;
+    for _ in 0..ATTEMPTS {
+        let top = head.load();
+        if top.is_empty() {
+            return 0;
+        }
+        if let Some(count) = count(core, head, top) {
+            last = count.live;
+            if head.seal(top).is_some() {
+                break;
+            }
+        }
+    }
+    last
+}
+
+enum Walk {
+    Finished,
+    Stopped,
+    Disturbed,
+}
+
+fn walk_stack(core: &Core, head: &Head, visit: &mut impl FnMut(Claim) -> bool) -> Walk {
+    'attempt: for _ in 0..ATTEMPTS {
+        let mut top = head.load();
+        let mut index = top.index();
+        while index != NIL {
+            let ticket = core.tickets.get(index);
+            let (claim, below) = (ticket.claim(), ticket.below());
+            // L2: what was just read hung from this head.
+            let Some(sealed) = head.seal(top) else { continue 'attempt };
+            if !visit(claim) {
+                return Walk::Stopped;
+            }
+            (top, index) = (sealed, below);
+        }
+        return Walk::Finished;
+    }
+    Walk::Disturbed
+}
+
+/// A chain under construction; the caller owns its tickets.
+struct Copy {
+    first: u32,
+    last: u32,
+}
+
+impl Copy {
+    /// Appends new tickets for all good ones of a chain. False if the chain
+    /// changed or the ticket arena is full.
+    fn append(&mut self, core: &Core, head: &Head, top: Tagged) -> bool {
+        descend(core, head, top, |ticket| {
+            let claim = ticket.claim();
+            if !is_good(core, claim) {
+                return true;
+            }
+            let Some(index) = core.tickets.take() else { return false };
+            let copy = core.tickets.get(index);
+            copy.write(claim);
+            copy.set_below(NIL);
+            copy.set_depth(None);
+            if self.first == NIL {
+                self.first = index;
+            } else {
+                core.tickets.get(self.last).set_below(index);
+            }
+            self.last = index;
+            true
+        })
+    }
+}

@@ -1,0 +1,129 @@
+//! The lanes of one group: one, or several for threads that would contend.
+//!
+//! A thread pushes to its own lane and pops from its own lane first, then from
+//! the others, so that order is LIFO per lane.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::core::Core;
+use crate::core::lane::Lane;
+use crate::core::ticket::Claim;
+
+/// All lanes of a group.
+#[derive(Debug)]
+pub struct Lanes {
+    /// In place, since most groups have no other.
+    first: Lane,
+    rest: Box<[Lane]>,
+}
+
+impl Lanes {
+    pub fn new(count: usize) -> Self {
+        Self { first: Lane::new(), rest: (1..count).map(|_| Lane::new()).collect() }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Lane> {
+        std::iter::once(&self.first).chain(&self.rest)
+    }
+
+    fn get(&self, index: usize) -> &Lane {
+        if index == 0 { &self.first } else { &self.rest[index - 1] }
+    }
+
+    /// Puts a ticket on top of the caller's lane.
+    #[inline(always)]
+    pub fn push(&self, core: &Core, ticket: u32) {
+        if self.rest.is_empty() {
+            self.first.push(core, ticket);
+        } else {
+            self.get(thread_number() % (self.rest.len() + 1)).push(core, ticket);
+        }
+    }
+
+    /// Puts a ticket on top, unless `cap` or more idle connections are there.
+    /// False leaves the ticket with the caller.
+    ///
+    /// The count is exact because a group with a cap pushes to one lane only.
+    pub fn push_capped(&self, core: &Core, ticket: u32, cap: u32) -> bool {
+        let elsewhere = self.rest.iter().map(|lane| lane.live(core)).sum();
+        self.first.push_capped(core, ticket, cap, elsewhere)
+    }
+
+    /// Takes the newest ticket of the caller's lane, or of another one. The
+    /// caller owns it. `None` proves that all lanes were empty at one moment.
+    ///
+    /// Starts over only when another thread has pushed or popped meanwhile.
+    #[inline(always)]
+    pub fn pop(&self, core: &Core) -> Option<(u32, Claim)> {
+        loop {
+            let found =
+                if self.rest.is_empty() { self.first.pop(core) } else { self.pop_any(core) };
+            if found.is_some() {
+                return found;
+            }
+            let before = self.emptiness();
+            if before.is_some() && before == self.emptiness() {
+                return None;
+            }
+        }
+    }
+
+    fn pop_any(&self, core: &Core) -> Option<(u32, Claim)> {
+        let count = self.rest.len() + 1;
+        let own = thread_number();
+        (0..count).find_map(|step| self.get((own + step) % count).pop(core))
+    }
+
+    /// See [`Lane::emptiness`]: the sum over all lanes.
+    fn emptiness(&self) -> Option<u64> {
+        self.all().try_fold(0_u64, |sum, lane| Some(sum.wrapping_add(lane.emptiness()?)))
+    }
+
+    /// See [`Lane::barrier`].
+    pub fn barrier(&self) {
+        self.all().for_each(Lane::barrier);
+    }
+
+    /// Takes all tickets. See [`Lane::drain`].
+    pub fn drain(&self, core: &Core, mut each: impl FnMut(Claim)) {
+        self.all().for_each(|lane| lane.drain(core, &mut each));
+    }
+
+    /// See [`Lane::trim`].
+    pub fn trim(&self, core: &Core) -> usize {
+        self.all().map(|lane| lane.trim(core)).sum()
+    }
+
+    /// See [`Lane::walk`].
+    pub fn walk(&self, core: &Core, mut visit: impl FnMut(Claim) -> bool) -> bool {
+        let mut go_on = true;
+        self.all().all(|lane| {
+            !go_on
+                || lane.walk(core, |claim| {
+                    go_on = visit(claim);
+                    go_on
+                })
+        })
+    }
+
+    /// See [`Lane::compact`].
+    pub fn compact(&self, core: &Core) -> bool {
+        self.all().fold(true, |done, lane| lane.compact(core) && done)
+    }
+
+    /// How many idle connections lie here: exact at rest. Costs a walk.
+    pub fn live(&self, core: &Core) -> u32 {
+        self.all().map(|lane| lane.live(core)).sum()
+    }
+}
+
+/// A small number for each thread, to choose its lane by.
+fn thread_number() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        // Relaxed: any number will do.
+        static NUMBER: Cell<usize> = Cell::new(NEXT.fetch_add(1, Ordering::Relaxed));
+    }
+    NUMBER.try_with(Cell::get).unwrap_or(0)
+}

@@ -1,0 +1,181 @@
+//! Which idle connection goes when the pool is full: the one released longest
+//! ago, over all groups; of several released at the same time, the one inserted
+//! first.
+//!
+//! Release order is nowhere kept as a list: that would be a shared word on the hot
+//! path. Instead one *sweep* over the seats collects a batch of the oldest, in
+//! order, and evictions consume it. The batch stays right while it lasts, since a
+//! release can only make a connection younger than all of them: a candidate that
+//! was used meanwhile has another incarnation and is passed over (S1).
+//!
+//! A batch holds an eighth of what is idle, so that an eviction costs eight seats
+//! read in sequence, on average; up to [`EXACT`] idle connections none is kept,
+//! and each eviction sweeps. Candidates are hints, never owners: when a thread
+//! sweeps, others that find the batch empty sweep for themselves.
+//!
+//! The order is exact but for one case: a connection released at the very time of
+//! the sweep, by the coarse clock, may be younger by insertion than a candidate
+//! of the same time, and go after it.
+
+use std::collections::BinaryHeap;
+
+use crossbeam_queue::ArrayQueue;
+
+use crate::core::arena::Arena;
+use crate::core::seat::{Phase, Seat};
+use crate::core::ticket::Claim;
+use crate::sync::{AtomicBool, Ordering};
+
+/// Up to so many idle connections, every eviction looks at all of them.
+const EXACT: usize = 128;
+/// The largest batch.
+const BATCH_MAX: usize = 4096;
+/// A batch is this part of what is idle.
+const BATCH_PART: usize = 8;
+/// How often an eviction sweeps again because its choice was taken.
+const SWEEPS: usize = 4;
+
+/// An idle connection in the order of eviction: the greatest goes last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Candidate {
+    stamp: u64,
+    serial: u64,
+    seat: u32,
+    incarnation: u64,
+}
+
+/// Chooses victims.
+#[derive(Debug)]
+pub struct Lru {
+    batch: ArrayQueue<Candidate>,
+    sweeping: AtomicBool,
+}
+
+impl Lru {
+    /// For a pool of at most `capacity` connections.
+    pub fn new(capacity: usize) -> Self {
+        let batch_max = (capacity / BATCH_PART).clamp(1, BATCH_MAX);
+        Self { batch: ArrayQueue::new(batch_max), sweeping: AtomicBool::new(false) }
+    }
+
+    /// Seizes the least recently released idle connection: the caller owns it,
+    /// and must remove it. `None` when nothing was idle.
+    ///
+    /// Starts over only when other threads took what it had chosen, and at most
+    /// a few times.
+    pub fn seize(&self, seats: &Arena<Seat>) -> Option<Claim> {
+        let take = |candidate: &Candidate| {
+            let claim = Claim { seat: candidate.seat, incarnation: candidate.incarnation };
+            seats.get(claim.seat).state.seize(claim.incarnation).then_some(claim)
+        };
+        while let Some(candidate) = self.batch.pop() {
+            if let Some(claim) = take(&candidate) {
+                return Some(claim);
+            }
+        }
+        for _ in 0..SWEEPS {
+            // Acquire and Release below: one after the other, not at once. The
+            // queue synchronises its content by itself.
+            let alone = !self.sweeping.swap(true, Ordering::Acquire);
+            let oldest = sweep(seats, if alone { self.batch.capacity() } else { 1 });
+            let nothing = oldest.is_empty();
+            let mut rest = oldest.iter();
+            let found = rest.by_ref().find_map(take);
+            if alone {
+                // A full queue means that the rest is not needed.
+                rest.take_while(|candidate| self.batch.push(**candidate).is_ok()).count();
+                self.sweeping.store(false, Ordering::Release);
+            }
+            if found.is_some() || nothing {
+                return found;
+            }
+        }
+        None
+    }
+}
+
+/// The oldest idle connections in order: at least one if there is one, and no more
+/// than `batch_max` or an eighth of them.
+fn sweep(seats: &Arena<Seat>, batch_max: usize) -> Vec<Candidate> {
+    let idle = || seats.iter().filter_map(|(index, seat)| candidate(index, seat));
+    if batch_max == 1 {
+        return idle().min().into_iter().collect();
+    }
+    let idle_count = idle().take(batch_max * BATCH_PART).count();
+    let batch = if idle_count <= EXACT { 1 } else { (idle_count / BATCH_PART).min(batch_max) };
+    // The heap's greatest is the first to be displaced by something older.
+    let mut oldest = BinaryHeap::with_capacity(batch);
+    for candidate in idle() {
+        if oldest.len() < batch {
+            oldest.push(candidate);
+        } else if let Some(mut youngest) = oldest.peek_mut()
+            && candidate < *youngest
+        {
+            *youngest = candidate;
+        }
+    }
+    oldest.into_sorted_vec()
+}
+
+fn candidate(index: u32, seat: &Seat) -> Option<Candidate> {
+    let word = seat.state.load();
+    // S3: if the seat is still in this incarnation when it is seized, the fields
+    // read here were those of this idle spell.
+    (word.phase() == Phase::Idle).then(|| Candidate {
+        stamp: seat.stamp.get(),
+        serial: seat.serial.get(),
+        seat: index,
+        incarnation: word.incarnation(),
+    })
+}
+
+#[cfg(all(test, not(slabpool_loom)))]
+mod tests {
+    use super::*;
+
+    fn idle_seats(stamps: impl IntoIterator<Item = u64>) -> Arena<Seat> {
+        let seats = Arena::<Seat>::new();
+        for (serial, stamp) in stamps.into_iter().enumerate() {
+            let seat = seats.get(seats.take().unwrap());
+            seat.stamp.set(stamp);
+            seat.serial.set(serial as u64);
+            seat.state.rest(1);
+        }
+        seats
+    }
+
+    fn order(lru: &Lru, seats: &Arena<Seat>) -> Vec<u32> {
+        std::iter::from_fn(|| lru.seize(seats)).map(|claim| claim.seat).collect()
+    }
+
+    #[test]
+    fn the_oldest_goes_first_and_ties_go_by_insertion() {
+        let seats = idle_seats([5, 3, 3, 9, 1]);
+        assert_eq!(order(&Lru::new(5), &seats), [4, 1, 2, 0, 3]);
+    }
+
+    #[test]
+    fn a_batch_keeps_the_order_of_thousands() {
+        let stamps: Vec<u64> = (0..5_000).map(|n| n * 7919 % 5_003).collect();
+        let seats = idle_seats(stamps.clone());
+        let seen = order(&Lru::new(5_000), &seats);
+        let mut expected: Vec<u32> = (0..5_000).collect();
+        expected.sort_by_key(|&seat| stamps[seat as usize]);
+        assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn a_candidate_that_was_used_is_passed_over() {
+        let seats = idle_seats(0..1_000);
+        let lru = Lru::new(1_000);
+        assert_eq!(lru.seize(&seats).unwrap().seat, 0);
+        let used = seats.get(1);
+        used.state.claim(1).unwrap();
+        used.stamp.set(5_000);
+        used.state.rest(2);
+        let rest = order(&lru, &seats);
+        assert_eq!(rest.first(), Some(&2));
+        assert_eq!(rest.last(), Some(&1));
+        assert_eq!(rest.len(), 999);
+    }
+}

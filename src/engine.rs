@@ -1,0 +1,476 @@
+//! The inside of a pool: what happens to a connection from its insertion to its
+//! end. [`Pool`](crate::Pool) is the way in, and says what each operation promises.
+
+use std::borrow::Borrow;
+use std::hash::Hash;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::NonNull;
+use std::sync::{Arc, Weak};
+
+use crate::builder::Config;
+use crate::capacity::{Capacity, Permit};
+use crate::core::Core;
+use crate::core::lru::Lru;
+use crate::core::seat::{Phase, Seat};
+use crate::core::ticket::Claim;
+use crate::directory::Directory;
+use crate::error::CloseReason;
+use crate::group::{Member, Members};
+use crate::reaper::Maintainer;
+use crate::settings::Limits;
+use crate::stats::Counters;
+use crate::store::{Record, Store};
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence, yield_now};
+use crate::time::NEVER;
+
+/// How often a get that would miss lets `retain` finish with a connection of its
+/// group before it does miss.
+const INSPECTION_YIELDS: usize = if cfg!(slabpool_loom) { 2 } else { 1_000 };
+
+/// Everything that the handles of one pool share.
+pub(crate) struct Engine<K, C> {
+    pub core: Core,
+    pub config: Config<K, C>,
+    /// Raised when the pool is invalidated or closed.
+    generation: AtomicU32,
+    closed: AtomicBool,
+    pub directory: Directory<K>,
+    pub store: Store<Record<K, C>>,
+    pub lru: Lru,
+    pub capacity: Capacity,
+    /// The next insertion's number.
+    pub serials: AtomicU64,
+    pub counters: Counters,
+    pub maintainer: Maintainer,
+    /// For the reaper that the first insertion starts.
+    #[cfg_attr(not(feature = "tokio"), expect(dead_code, reason = "the reaper needs it"))]
+    pub me: Weak<Self>,
+}
+
+/// A connection in use: the right and the duty to end the lease.
+pub(crate) struct RawLease<K, C> {
+    pub record: NonNull<Record<K, C>>,
+    pub seat: u32,
+    /// The ticket that the release will push.
+    pub ticket: u32,
+    /// The seat's incarnation while leased.
+    pub incarnation: u64,
+    /// How long the connection was idle before, in nanoseconds.
+    pub idle_for: u64,
+    pub reused: bool,
+}
+
+/// What became of a ticket.
+enum Redeemed {
+    Leased,
+    /// It leads nowhere any more.
+    Void,
+    /// `retain` holds the connection, and will issue a new ticket.
+    Orphaned,
+}
+
+impl<K, C> Engine<K, C> {
+    pub fn new(config: Config<K, C>, first_serial: u64) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
+            core: Core::new(),
+            generation: AtomicU32::new(0),
+            closed: AtomicBool::new(false),
+            directory: Directory::new(),
+            store: Store::new(),
+            lru: Lru::new(config.capacity),
+            capacity: Capacity::new(config.capacity),
+            serials: AtomicU64::new(first_serial),
+            counters: Counters::new(),
+            maintainer: Maintainer::new(config.tick, config.clock.now()),
+            config,
+            me: me.clone(),
+        })
+    }
+
+    /// Leases the connection that was released last.
+    #[inline]
+    pub fn lease(&self, group: &Members<K>) -> Option<RawLease<K, C>> {
+        let now = self.config.clock.now();
+        let mut orphan = None;
+        loop {
+            while let Some((ticket, claim)) = group.lanes.pop(&self.core) {
+                let seat = self.core.seats.get(claim.seat);
+                match self.redeem(seat, claim) {
+                    Redeemed::Leased => {
+                        let lease = self.begin(seat, claim, ticket, now);
+                        match self.fault(&lease, seat, group, now) {
+                            None => return Some(lease),
+                            Some(reason) => self.end(lease, reason),
+                        }
+                    }
+                    Redeemed::Void => self.core.tickets.give(ticket),
+                    Redeemed::Orphaned => {
+                        self.core.tickets.give(ticket);
+                        orphan = Some(claim);
+                    }
+                }
+            }
+            match orphan.take() {
+                Some(claim) if self.await_inspection(claim) => {}
+                _ => {
+                    self.counters.misses.add();
+                    return None;
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn redeem(&self, seat: &Seat, claim: Claim) -> Redeemed {
+        loop {
+            match seat.state.claim(claim.incarnation) {
+                Ok(()) => return Redeemed::Leased,
+                Err(word) if !word.honours(claim.incarnation) => return Redeemed::Void,
+                Err(_) => {}
+            }
+            if seat.state.orphan(claim.incarnation).is_ok() {
+                return Redeemed::Orphaned;
+            }
+            // The inspection has ended in between: the ticket is good or void.
+        }
+    }
+
+    /// Waits until `retain` is done with a connection whose ticket is gone, for a
+    /// bounded while. True if it is worth looking again.
+    #[cold]
+    fn await_inspection(&self, claim: Claim) -> bool {
+        let seat = self.core.seats.get(claim.seat);
+        (0..INSPECTION_YIELDS).any(|_| {
+            let word = seat.state.load();
+            let over = word.phase() != Phase::Orphaned || word.incarnation() != claim.incarnation;
+            if !over {
+                yield_now();
+            }
+            over
+        })
+    }
+
+    /// A lease on a seat that was just claimed.
+    #[inline(always)]
+    pub fn begin(&self, seat: &Seat, claim: Claim, ticket: u32, now: u64) -> RawLease<K, C> {
+        RawLease {
+            record: self.record(seat),
+            seat: claim.seat,
+            ticket,
+            incarnation: claim.incarnation + 1,
+            idle_for: now.saturating_sub(seat.stamp.get()),
+            reused: true,
+        }
+    }
+
+    /// The record of a seat that the caller owns.
+    #[inline(always)]
+    pub fn record(&self, seat: &Seat) -> NonNull<Record<K, C>> {
+        let place = seat.place().cast::<Record<K, C>>();
+        debug_assert!(!place.is_null(), "only a seat that was filled has an owner");
+        // SAFETY: every seat that leaves `Vacant` was filled with the address of
+        // its pinned record first (S2).
+        unsafe { NonNull::new_unchecked(place) }
+    }
+
+    /// Why a connection that comes out of the pool must not be used.
+    #[inline(always)]
+    pub fn fault(
+        &self,
+        lease: &RawLease<K, C>,
+        seat: &Seat,
+        group: &Members<K>,
+        now: u64,
+    ) -> Option<CloseReason> {
+        // SAFETY: the lease owns the seat, and the record with it.
+        let record = unsafe { lease.record.as_ref() };
+        let uses = lease.incarnation.wrapping_sub(record.uses_base);
+        let fit = !seat.is_expired(now)
+            && seat.generation() == self.generation_of(group)
+            && !seat.is_doomed(seat.serial.get())
+            && uses <= group.limits.max_uses();
+        if fit { None } else { Some(self.reason(seat, record, now)) }
+    }
+
+    /// The reason, once it is known that there is one.
+    #[cold]
+    fn reason(&self, seat: &Seat, record: &Record<K, C>, now: u64) -> CloseReason {
+        if self.is_closed() {
+            CloseReason::Closed
+        } else if seat.generation() != self.generation_of(&record.group) {
+            CloseReason::Invalidated
+        } else if seat.is_doomed(seat.serial.get()) {
+            CloseReason::Removed
+        } else if now >= record.retire_at {
+            CloseReason::Lifetime
+        } else if seat.is_expired(now) || record.group.limits.idle_timeout() == 0 {
+            CloseReason::Idle
+        } else {
+            CloseReason::Uses
+        }
+    }
+
+    /// Ends a lease by making the connection idle, or closes it if its time is up.
+    #[inline]
+    pub fn release(&self, lease: RawLease<K, C>) {
+        let now = self.config.clock.now();
+        let seat = self.core.seats.get(lease.seat);
+        // SAFETY: the lease owns the seat, and the record with it.
+        let record = unsafe { lease.record.as_ref() };
+        let group = &*record.group;
+        let generation = self.generation();
+        let uses = lease.incarnation.wrapping_sub(record.uses_base);
+        let patience = record.patience.min(group.limits.idle_timeout());
+        let deadline = now.saturating_add(patience).min(record.retire_at);
+        let shorter =
+            deadline.saturating_sub(now) < seat.deadline.get().saturating_sub(seat.stamp.get());
+        seat.stamp.set(now);
+        seat.deadline.set(deadline);
+        if shorter && deadline != NEVER {
+            // The reaper would look too late: a limit was lowered, or the lifetime
+            // is about to end.
+            self.watch(lease.seat, seat);
+        }
+        let fit = now < deadline
+            && seat.generation() == generation.wrapping_add(group.generation())
+            && !seat.is_doomed(seat.serial.get())
+            && uses < group.limits.max_uses();
+        if !fit {
+            return self.end(lease, self.reason(seat, record, now));
+        }
+        let claim = Claim { seat: lease.seat, incarnation: lease.incarnation };
+        self.shelve(seat, claim, lease.ticket, generation, group);
+    }
+
+    /// Makes a connection idle: the last step of a release, and of a put.
+    ///
+    /// The caller owns seat and ticket, and does so no longer. `generation` is the
+    /// pool's, read before the connection was found fit.
+    #[inline(always)]
+    pub fn shelve(
+        &self,
+        seat: &Seat,
+        claim: Claim,
+        ticket: u32,
+        generation: u32,
+        group: &Members<K>,
+    ) {
+        let serial = seat.serial.get();
+        self.core.tickets.get(ticket).write(claim);
+        let cap = group.limits.max_idle();
+        seat.state.rest(claim.incarnation);
+        if cap == Limits::UNCAPPED {
+            group.lanes.push(&self.core, ticket);
+        } else if !group.lanes.push_capped(&self.core, ticket, cap) {
+            self.core.tickets.give(ticket);
+            return self.remove_idle(claim, CloseReason::GroupFull);
+        }
+        // From here on the connection, its group included, is anybody's.
+        self.check_shelved(claim, serial, generation);
+    }
+
+    /// What must be done after a connection was made idle: see that the pool still
+    /// was open and the connection not doomed when it was.
+    #[inline(always)]
+    pub fn check_shelved(&self, claim: Claim, serial: u64, generation: u32) {
+        let doomed = self.core.seats.get(claim.seat).is_doomed(serial);
+        if doomed || self.generation() != generation {
+            self.reconsider(claim);
+        }
+    }
+
+    /// Removes a connection that was made idle while the pool was closed or
+    /// invalidated, or while it was doomed itself.
+    ///
+    /// Both raise the tags of the group's heads after they have said so: a push
+    /// that comes later sees it (`Head::bump`), one that came before is seen.
+    #[cold]
+    fn reconsider(&self, claim: Claim) {
+        let reason = if self.is_closed() {
+            CloseReason::Closed
+        } else if self.core.seats.get(claim.seat).generation() != self.generation() {
+            CloseReason::Invalidated
+        } else {
+            CloseReason::Removed
+        };
+        self.remove_idle(claim, reason);
+    }
+
+    /// Removes a connection if it still is idle in this incarnation.
+    pub fn remove_idle(&self, claim: Claim, reason: CloseReason) {
+        if self.core.seats.get(claim.seat).state.seize(claim.incarnation) {
+            self.discard(claim, reason);
+        }
+    }
+
+    /// Closes a connection that the caller has seized. Its ticket stays behind.
+    pub fn discard(&self, claim: Claim, reason: CloseReason) {
+        let removed = self.extract(claim);
+        self.tidy(&removed.group);
+        self.bury(removed, reason);
+    }
+
+    /// Ends a lease by closing the connection.
+    #[cold]
+    pub fn end(&self, lease: RawLease<K, C>, reason: CloseReason) {
+        let removed = self.recall(lease);
+        self.bury(removed, reason);
+    }
+
+    /// Ends a lease by taking the connection out of the pool.
+    pub fn recall(&self, lease: RawLease<K, C>) -> Removed<'_, K, C> {
+        self.core.tickets.give(lease.ticket);
+        self.extract(Claim { seat: lease.seat, incarnation: lease.incarnation })
+    }
+
+    /// Takes the connection out of a seat that the caller owns, and frees the seat.
+    pub fn extract(&self, claim: Claim) -> Removed<'_, K, C> {
+        let seat = self.core.seats.get(claim.seat);
+        let place = self.record(seat);
+        // SAFETY: the caller owns the seat, and the record with it.
+        let record = unsafe { place.as_ref() };
+        let group = Arc::clone(&record.group);
+        let key = record.key;
+        // SAFETY: the caller owns the seat, and gives it up below.
+        let connection = unsafe { record.take() };
+        // SAFETY: `key` is the record's, which is not used from here on.
+        unsafe { self.store.remove(key) };
+        self.counters.vacated.add();
+        seat.state.vacate(claim.incarnation);
+        self.core.seats.give(claim.seat);
+        Removed { connection, group, permit: self.capacity.reclaim() }
+    }
+
+    /// Throws away tickets that an eviction has left, when there are many.
+    pub fn tidy(&self, group: &Members<K>) {
+        if group.lanes.trim(&self.core) == 0 && group.litter() && group.lanes.compact(&self.core) {
+            group.tidied();
+        }
+    }
+
+    /// Gives up a connection: says so to the user's hook, or drops it.
+    ///
+    /// Panics of the hook and of the connection's destructor are counted and go no
+    /// further: many a caller is itself being dropped, or cleans up for others.
+    pub fn bury(&self, removed: Removed<'_, K, C>, reason: CloseReason) {
+        drop(self.settle(removed, reason));
+    }
+
+    /// As [`Engine::bury`]; the permit is for the caller.
+    pub fn settle<'a>(&self, removed: Removed<'a, K, C>, reason: CloseReason) -> Permit<'a> {
+        let Removed { connection, group, permit } = removed;
+        self.counters.closed(reason);
+        self.leave(&group);
+        let caught = catch_unwind(AssertUnwindSafe(|| match &self.config.on_close {
+            Some(on_close) => on_close(&group.key, connection, reason),
+            None => drop(connection),
+        }));
+        if let Err(panic) = caught {
+            self.counters.panics.add();
+            // Its destructor might panic again.
+            mem::forget(panic);
+        }
+        permit
+    }
+
+    /// Takes a connection from the books, without closing it.
+    pub fn hand_out(&self, removed: Removed<'_, K, C>) -> C {
+        self.counters.taken.add();
+        self.leave(&removed.group);
+        removed.connection
+    }
+
+    /// A connection leaves its group.
+    pub fn leave(&self, group: &Arc<Members<K>>) {
+        self.part(group, Member::Connection);
+    }
+
+    /// A member leaves its group, which goes if it was the last.
+    pub fn part(&self, group: &Arc<Members<K>>, member: Member) {
+        if group.roll.leave(member) {
+            self.directory.remove(group);
+            // Void tickets, all of them (G1).
+            group.lanes.drain(&self.core, |_| {});
+        }
+    }
+
+    /// The pool's own generation.
+    #[inline(always)]
+    pub fn generation(&self) -> u32 {
+        // Relaxed: after a push or a pop, ordered by the head (see `reconsider`).
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    /// The generation of connections that are inserted into this group now. Both
+    /// parts only rise, so that their sum is the same only if both are.
+    #[inline(always)]
+    pub fn generation_of(&self, group: &Members<K>) -> u32 {
+        self.generation().wrapping_add(group.generation())
+    }
+
+    pub fn is_closed(&self) -> bool {
+        // Relaxed: written before the generation is raised, and read after.
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    /// Makes all connections unfit for use that are in the pool now.
+    pub fn invalidate(&self) {
+        // Release: pairs with nothing that is modelled; makes it prompt.
+        self.generation.fetch_add(1, Ordering::Release);
+        self.maintainer.want_sweep();
+    }
+
+    /// Says that the pool is closed; what is idle is the caller's to remove.
+    pub fn mark_closed(&self) {
+        // Relaxed: published with the generation, by the heads (`reconsider`) or
+        // by the fence.
+        self.closed.store(true, Ordering::Relaxed);
+        self.generation.fetch_add(1, Ordering::Relaxed);
+        // SeqCst: pairs with the fence in `join`. Either the insertion sees the
+        // new generation, or the caller finds its group in the directory.
+        fence(Ordering::SeqCst);
+    }
+}
+
+impl<K, C> Engine<K, C> {
+    /// Enters the group of `key`, and makes it if there is none.
+    pub fn join<Q>(&self, key: &Q, member: Member) -> Arc<Members<K>>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        let group = self.directory.enter(
+            key,
+            |group| group.roll.enter(member),
+            |hash| self.config.new_group(key.to_owned(), hash, member),
+        );
+        // SeqCst: pairs with the fence in `mark_closed`.
+        fence(Ordering::SeqCst);
+        group
+    }
+}
+
+/// A connection that is no longer in the pool, with what it leaves.
+pub(crate) struct Removed<'a, K, C> {
+    pub connection: C,
+    pub group: Arc<Members<K>>,
+    pub permit: Permit<'a>,
+}
+
+impl<K, C> Drop for Engine<K, C> {
+    fn drop(&mut self) {
+        // Nobody else is left: what is idle goes. A lease that was forgotten keeps
+        // its connection for ever.
+        self.mark_closed();
+        for (seat, record) in self.core.seats.iter() {
+            let word = record.state.load();
+            if word.phase() == Phase::Idle {
+                self.remove_idle(
+                    Claim { seat, incarnation: word.incarnation() },
+                    CloseReason::Closed,
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! What can go wrong, and what came of the connection.
+
+use std::error::Error;
+use std::fmt;
+
+/// A setting that cannot work. From [`Builder::build`](crate::Builder::build) and
+/// [`Group::configure`](crate::Group::configure).
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// More connections than a pool can index.
+    CapacityTooLarge {
+        /// What was asked for.
+        capacity: usize,
+        /// What is possible.
+        capacity_max: usize,
+    },
+    /// A jitter that is no fraction.
+    JitterOutOfRange {
+        /// What was asked for.
+        jitter: f64,
+        /// The least possible.
+        jitter_min: f64,
+        /// The largest possible.
+        jitter_max: f64,
+    },
+    /// No use at all is allowed, so that no connection could ever be leased.
+    MaxUsesZero,
+    /// No lane, or more than a group can have.
+    LanesOutOfRange {
+        /// What was asked for.
+        lanes: usize,
+        /// The least possible.
+        lanes_min: usize,
+        /// The largest possible.
+        lanes_max: usize,
+    },
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CapacityTooLarge { capacity, capacity_max } => {
+                write!(f, "capacity is {capacity}, at most {capacity_max} is possible")
+            }
+            Self::JitterOutOfRange { jitter, jitter_min, jitter_max } => write!(
+                f,
+                "lifetime_jitter is {jitter}, it must lie between {jitter_min} and {jitter_max}"
+            ),
+            Self::MaxUsesZero => {
+                f.write_str("max_uses is 0, at least 1 is needed to lease a connection at all")
+            }
+            Self::LanesOutOfRange { lanes, lanes_min, lanes_max } => {
+                write!(f, "lanes is {lanes}, it must lie between {lanes_min} and {lanes_max}")
+            }
+        }
+    }
+}
+
+impl Error for ConfigError {}
+
+/// Why the pool did not take a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RejectReason {
+    /// The pool holds `capacity` connections, and none of them is idle, so that
+    /// none can go. Transient, unless the capacity is 0.
+    Full {
+        /// The pool's capacity.
+        capacity: usize,
+    },
+    /// The group holds as many idle connections as it may. Only for connections
+    /// that were to be idle at once.
+    GroupFull {
+        /// The group's cap.
+        max_idle: usize,
+    },
+    /// The idle timeout is zero, so that the connection could never be leased.
+    /// Only for connections that were to be idle at once.
+    NeverIdle,
+    /// The pool was closed. Permanent.
+    Closed,
+    /// More live threads than the slab has shards for have put connections into
+    /// pools. This thread can lease and release, but not insert.
+    TooManyThreads {
+        /// How many there may be.
+        threads_max: usize,
+    },
+}
+
+impl fmt::Display for RejectReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full { capacity } => {
+                write!(f, "the pool is at its capacity of {capacity} and nothing is idle")
+            }
+            Self::GroupFull { max_idle } => {
+                write!(f, "the group has its {max_idle} idle connections already")
+            }
+            Self::NeverIdle => f.write_str("the idle timeout is zero"),
+            Self::Closed => f.write_str("the pool is closed"),
+            Self::TooManyThreads { threads_max } => {
+                write!(f, "more than {threads_max} live threads insert connections")
+            }
+        }
+    }
+}
+
+/// A connection that the pool did not take, and why. It is still open, and the
+/// caller's.
+#[must_use = "this holds the connection"]
+pub struct Rejected<C> {
+    /// The connection, untouched.
+    pub connection: C,
+    /// Why it was not taken.
+    pub reason: RejectReason,
+}
+
+impl<C> Rejected<C> {
+    /// The connection, untouched.
+    pub fn into_inner(self) -> C {
+        self.connection
+    }
+
+    /// Why it was not taken.
+    pub fn reason(&self) -> RejectReason {
+        self.reason
+    }
+}
+
+impl<C> fmt::Debug for Rejected<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rejected").field("reason", &self.reason).finish_non_exhaustive()
+    }
+}
+
+impl<C> fmt::Display for Rejected<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "connection not taken: {}", self.reason)
+    }
+}
+
+impl<C> Error for Rejected<C> {}
+
+/// Why the pool gave up a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// It was idle for longer than its idle timeout.
+    Idle,
+    /// It reached its maximum lifetime.
+    Lifetime,
+    /// It was leased as often as it may be.
+    Uses,
+    /// The pool was full, and this was the connection released longest ago.
+    Evicted,
+    /// [`Pool::evict`](crate::Pool::evict) named it.
+    Removed,
+    /// `clear`, `clear_group` or `retain` removed it.
+    Cleared,
+    /// It was opened before its group or the whole pool was invalidated.
+    Invalidated,
+    /// The pool was closed.
+    Closed,
+    /// Its lease was dropped without [`release`](crate::Lease::release).
+    Dropped,
+    /// Its lease was ended with [`close`](crate::Lease::close).
+    Unhealthy,
+    /// It was released into a group that had as many idle ones as it may.
+    GroupFull,
+}
+
+impl CloseReason {
+    /// All reasons, in the order of [`CloseReason::index`].
+    pub const ALL: [Self; 11] = [
+        Self::Idle,
+        Self::Lifetime,
+        Self::Uses,
+        Self::Evicted,
+        Self::Removed,
+        Self::Cleared,
+        Self::Invalidated,
+        Self::Closed,
+        Self::Dropped,
+        Self::Unhealthy,
+        Self::GroupFull,
+    ];
+
+    /// A small number, for tables.
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
+    /// A word for logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Lifetime => "lifetime",
+            Self::Uses => "uses",
+            Self::Evicted => "evicted",
+            Self::Removed => "removed",
+            Self::Cleared => "cleared",
+            Self::Invalidated => "invalidated",
+            Self::Closed => "closed",
+            Self::Dropped => "dropped",
+            Self::Unhealthy => "unhealthy",
+            Self::GroupFull => "group_full",
+        }
+    }
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(all(test, not(slabpool_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_indexed_in_order() {
+        for (index, reason) in CloseReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason.index(), index);
+        }
+    }
+
+    #[test]
+    fn errors_name_the_value_and_the_limit() {
+        let error = ConfigError::CapacityTooLarge { capacity: 9, capacity_max: 7 };
+        assert_eq!(error.to_string(), "capacity is 9, at most 7 is possible");
+        let rejected = Rejected { connection: (), reason: RejectReason::Full { capacity: 3 } };
+        assert!(rejected.to_string().contains("capacity of 3"), "{rejected}");
+    }
+}

@@ -1,0 +1,152 @@
+//! What the connections under one key share.
+
+use std::fmt;
+
+use crate::core::lanes::Lanes;
+use crate::settings::Limits;
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+/// One group, as the pool has it. [`Group`](crate::Group) is the user's handle.
+pub(crate) struct Members<K> {
+    /// Written by every get and release of the group; the rest is read-mostly.
+    pub lanes: Lanes,
+    pub limits: Limits,
+    /// Raised when the group is invalidated.
+    generation: AtomicU32,
+    /// Void tickets left in the lanes since they were compacted last; about.
+    garbage: AtomicU32,
+    pub roll: Roll,
+    /// Whether settings of its own keep the group, as one more handle.
+    pub configured: AtomicBool,
+    /// Of the key, for the directory.
+    pub hash: u64,
+    pub key: K,
+}
+
+/// Void tickets that a group may have, besides as many as it has connections.
+const GARBAGE_ALLOWED: u32 = 32;
+
+impl<K> Members<K> {
+    /// A group that one connection or handle has entered.
+    pub fn new(key: K, hash: u64, lanes: usize, limits: Limits, roll: Roll) -> Self {
+        Self {
+            lanes: Lanes::new(lanes),
+            limits,
+            generation: AtomicU32::new(0),
+            garbage: AtomicU32::new(0),
+            roll,
+            configured: AtomicBool::new(false),
+            hash,
+            key,
+        }
+    }
+
+    #[inline(always)]
+    pub fn generation(&self) -> u32 {
+        // Relaxed: a number that only rises; who raised it long ago is seen.
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    pub fn invalidate(&self) {
+        // Release: pairs with nothing that is modelled; makes it prompt.
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// Counts a void ticket; true when it is time to compact.
+    pub fn litter(&self) -> bool {
+        // Relaxed: a heuristic, that guards nothing.
+        let garbage = self.garbage.fetch_add(1, Ordering::Relaxed) + 1;
+        garbage > GARBAGE_ALLOWED.saturating_add(self.roll.connections())
+    }
+
+    /// Says that the lanes were compacted.
+    pub fn tidied(&self) {
+        // Relaxed: as in `litter`.
+        self.garbage.store(0, Ordering::Relaxed);
+    }
+}
+
+impl<K> fmt::Debug for Members<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Members").field("roll", &self.roll).finish_non_exhaustive()
+    }
+}
+
+/// Who is in a group, and whether anyone may still enter.
+///
+/// ```text
+///  63      62          32 31            0
+/// +-------+--------------+---------------+
+/// |retired|   handles    |  connections  |
+/// +-------+--------------+---------------+
+/// ```
+///
+/// * **G1** A group is retired only when nothing is in it, and in the same step:
+///   nothing can enter a retired group.
+pub(crate) struct Roll(AtomicU64);
+
+const CONNECTION_ONE: u64 = 1;
+const HANDLE_ONE: u64 = 1 << 32;
+const RETIRED: u64 = 1 << 63;
+
+/// What enters a group and keeps it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Member {
+    Connection,
+    Handle,
+}
+
+impl Member {
+    fn one(self) -> u64 {
+        match self {
+            Self::Connection => CONNECTION_ONE,
+            Self::Handle => HANDLE_ONE,
+        }
+    }
+}
+
+impl Roll {
+    pub fn with(member: Member) -> Self {
+        Self(AtomicU64::new(member.one()))
+    }
+
+    /// Enters. False if the group is retired: there is, or will be, another one.
+    #[must_use]
+    pub fn enter(&self, member: Member) -> bool {
+        // Relaxed: the count guards only itself; the directory publishes the
+        // group, the lanes publish what is in it.
+        self.0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |roll| {
+                (roll & RETIRED == 0).then(|| roll + member.one())
+            })
+            .is_ok()
+    }
+
+    /// Leaves. True if this retired the group: the caller takes it out of the
+    /// directory.
+    #[must_use = "a retired group must leave the directory"]
+    pub fn leave(&self, member: Member) -> bool {
+        // AcqRel: whoever retires the group comes after all who left it before.
+        let before = self.0.fetch_sub(member.one(), Ordering::AcqRel);
+        debug_assert_eq!(before & RETIRED, 0, "nobody is in a retired group");
+        before == member.one()
+            // Relaxed: the subtraction before it has synchronised. It fails if
+            // someone has entered, who then retires the group in turn.
+            && self.0.compare_exchange(0, RETIRED, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    pub fn connections(&self) -> u32 {
+        self.0.load(Ordering::Relaxed) as u32
+    }
+}
+
+impl fmt::Debug for Roll {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let roll = self.0.load(Ordering::Relaxed);
+        f.debug_struct("Roll")
+            .field("connections", &(roll as u32))
+            .field("handles", &((roll & !RETIRED) >> 32))
+            .field("retired", &(roll & RETIRED != 0))
+            .finish()
+    }
+}

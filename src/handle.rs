@@ -1,0 +1,171 @@
+//! A handle to one group.
+
+use std::fmt;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use crate::error::{CloseReason, ConfigError, Rejected};
+use crate::group::{Member, Members};
+use crate::lease::{Lease, Pooled, PooledOwned};
+use crate::pool::Pool;
+use crate::settings::{GroupSettings, PutOptions};
+use crate::stats::{Meta, Status};
+use crate::sync::Ordering;
+use crate::time::nanos_or_never;
+use crate::token::Token;
+
+/// The connections of one key, without the lookup. From [`Pool::group`].
+///
+/// Its methods are those of [`Pool`] without the key. The group stays while the
+/// handle does, also when it is empty.
+pub struct Group<K, C> {
+    pool: Pool<K, C>,
+    members: Arc<Members<K>>,
+}
+
+impl<K, C> Group<K, C> {
+    /// A handle to a group that was entered for it.
+    pub(crate) fn new(pool: Pool<K, C>, members: Arc<Members<K>>) -> Self {
+        Self { pool, members }
+    }
+}
+
+impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Group<K, C> {
+    /// The key.
+    pub fn key(&self) -> &K {
+        &self.members.key
+    }
+
+    /// The pool.
+    pub fn pool(&self) -> &Pool<K, C> {
+        &self.pool
+    }
+
+    /// As [`Pool::get`]. With [`Lease::release`], three read-modify-writes in all.
+    #[inline]
+    pub fn get(&self) -> Option<Pooled<'_, K, C>> {
+        let raw = self.pool.engine().lease(&self.members)?;
+        Some(Lease::new(&self.pool, raw))
+    }
+
+    /// As [`Pool::get_owned`].
+    pub fn get_owned(&self) -> Option<PooledOwned<K, C>> {
+        let raw = self.pool.engine().lease(&self.members)?;
+        Some(Lease::new(self.pool.clone(), raw))
+    }
+
+    /// As [`Pool::get_if`].
+    pub fn get_if(&self, wanted: impl FnMut(&Meta) -> bool) -> Option<Pooled<'_, K, C>> {
+        let raw = self.pool.engine().lease_if(&self.members, wanted)?;
+        Some(Lease::new(&self.pool, raw))
+    }
+
+    /// As [`Pool::insert`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::insert`].
+    pub fn insert(&self, connection: C) -> Result<Pooled<'_, K, C>, Rejected<C>> {
+        self.pool.wake_reaper();
+        Ok(Lease::new(&self.pool, self.pool.engine().insert(self.enter(), connection)?))
+    }
+
+    /// As [`Pool::insert_owned`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::insert`].
+    pub fn insert_owned(&self, connection: C) -> Result<PooledOwned<K, C>, Rejected<C>> {
+        self.pool.wake_reaper();
+        let raw = self.pool.engine().insert(self.enter(), connection)?;
+        Ok(Lease::new(self.pool.clone(), raw))
+    }
+
+    /// As [`Pool::put`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::put`].
+    pub fn put(&self, connection: C) -> Result<Token, Rejected<C>> {
+        self.put_with(connection, PutOptions::default())
+    }
+
+    /// As [`Pool::put_with`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::put`].
+    pub fn put_with(&self, connection: C, options: PutOptions) -> Result<Token, Rejected<C>> {
+        self.pool.wake_reaper();
+        let patience = nanos_or_never(options.idle_timeout);
+        self.pool.engine().put(self.enter(), connection, patience)
+    }
+
+    /// The group, entered for one more connection. The handle keeps it from being
+    /// retired, so that it can be.
+    fn enter(&self) -> Arc<Members<K>> {
+        let entered = self.members.roll.enter(Member::Connection);
+        debug_assert!(entered, "a group with a handle is not retired");
+        Arc::clone(&self.members)
+    }
+
+    /// As [`Pool::clear_group`].
+    pub fn clear(&self) {
+        self.pool.engine().clear(&self.members, CloseReason::Cleared);
+    }
+
+    /// As [`Pool::invalidate_group`].
+    pub fn invalidate(&self) {
+        self.members.invalidate();
+        self.pool.engine().maintainer.want_sweep();
+    }
+
+    /// As [`Pool::group_status`].
+    pub fn status(&self) -> Status {
+        self.pool.engine().group_status(&self.members)
+    }
+
+    /// Gives this group settings of its own, in place of those it had. They hold
+    /// for insertions and releases from now on, and keep the group, empty or not,
+    /// until it is given [`GroupSettings::new`], which is none.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] names the first setting that cannot work; nothing is changed.
+    pub fn configure(&self, settings: GroupSettings) -> Result<(), ConfigError> {
+        settings.validate()?;
+        let engine = self.pool.engine();
+        self.members.limits.set(&engine.config.defaults, &settings);
+        let own = settings != GroupSettings::new();
+        // AcqRel: those who configure come one after the other.
+        if self.members.configured.swap(own, Ordering::AcqRel) != own {
+            if own {
+                let entered = self.members.roll.enter(Member::Handle);
+                debug_assert!(entered, "a group with a handle is not retired");
+            } else {
+                engine.part(&self.members, Member::Handle);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<K, C> Drop for Group<K, C> {
+    fn drop(&mut self) {
+        self.pool.engine().part(&self.members, Member::Handle);
+    }
+}
+
+impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Clone for Group<K, C> {
+    fn clone(&self) -> Self {
+        let entered = self.members.roll.enter(Member::Handle);
+        debug_assert!(entered, "a group with a handle is not retired");
+        Self { pool: self.pool.clone(), members: Arc::clone(&self.members) }
+    }
+}
+
+impl<K: fmt::Debug, C> fmt::Debug for Group<K, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Group").field("key", &self.members.key).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,215 @@
+//! How a connection enters the pool, and what goes to make room for it.
+
+use std::sync::Arc;
+
+use crate::capacity::Permit;
+use crate::core::seat::{Alarm, Arrival, Seat};
+use crate::core::ticket::Claim;
+use crate::engine::{Engine, RawLease};
+use crate::error::{CloseReason, RejectReason, Rejected};
+use crate::group::Members;
+use crate::settings::Limits;
+use crate::store::{Place, Record, THREADS_MAX};
+use crate::sync::Ordering;
+use crate::time::NEVER;
+use crate::token::Token;
+
+/// A connection that has its place, its seat and its permit; still in the hands of
+/// the thread that inserts it.
+struct Admitted<K, C> {
+    place: Place<Record<K, C>>,
+    seat: u32,
+    ticket: u32,
+    incarnation: u64,
+    serial: u64,
+    /// The pool's generation when it was found open.
+    generation: u32,
+}
+
+/// How a connection begins its life in the pool.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Start {
+    Leased,
+    Idle,
+}
+
+impl<K, C> Engine<K, C> {
+    /// Takes a connection and leases it at once. The caller has entered the group
+    /// for it.
+    pub fn insert(
+        &self,
+        group: Arc<Members<K>>,
+        connection: C,
+    ) -> Result<RawLease<K, C>, Rejected<C>> {
+        let admitted = self.admit(group, connection, NEVER, Start::Leased)?;
+        let seat = self.core.seats.get(admitted.seat);
+        seat.state.occupy_leased(admitted.incarnation);
+        self.watch(admitted.seat, seat);
+        Ok(RawLease {
+            record: admitted.place.record,
+            seat: admitted.seat,
+            ticket: admitted.ticket,
+            incarnation: admitted.incarnation,
+            idle_for: 0,
+            reused: false,
+        })
+    }
+
+    /// Takes a connection and makes it idle at once. The caller has entered the
+    /// group for it. `patience` is how long it may stay idle, in nanoseconds.
+    pub fn put(
+        &self,
+        group: Arc<Members<K>>,
+        connection: C,
+        patience: u64,
+    ) -> Result<Token, Rejected<C>> {
+        let members = Arc::clone(&group);
+        let Admitted { place, seat: index, ticket, incarnation, serial, generation } =
+            self.admit(group, connection, patience, Start::Idle)?;
+        let token = Token { serial, key: place.key };
+        let seat = self.core.seats.get(index);
+        self.watch(index, seat);
+        let claim = Claim { seat: index, incarnation };
+        // If others filled the group meanwhile, it is closed as a release would be.
+        self.shelve(seat, claim, ticket, generation, &members);
+        Ok(token)
+    }
+
+    fn admit(
+        &self,
+        group: Arc<Members<K>>,
+        connection: C,
+        patience: u64,
+        start: Start,
+    ) -> Result<Admitted<K, C>, Rejected<C>> {
+        if let Some(reason) = self.refusal(&group, patience, start) {
+            self.leave(&group);
+            return Err(self.reject(connection, reason));
+        }
+        let mut arriving = Some(connection);
+        let placed = self.store.insert(|key| {
+            let connection = arriving.take().expect("the slab asks once");
+            Record::new(connection, Arc::clone(&group), key)
+        });
+        let Some(place) = placed else {
+            self.leave(&group);
+            let connection = arriving.take().expect("the slab did not ask");
+            let reason = RejectReason::TooManyThreads { threads_max: THREADS_MAX };
+            return Err(self.reject(connection, reason));
+        };
+        match self.reserve() {
+            Some(permit) => Ok(self.seat(&group, place, patience, start, permit)),
+            None => {
+                // SAFETY: nobody else knows of the record.
+                let record = unsafe { place.record.as_ref() };
+                // SAFETY: it has no seat, so that its maker owns it; taken once.
+                let connection = unsafe { record.take() };
+                // SAFETY: just inserted, and not used from here on.
+                unsafe { self.store.remove(place.key) };
+                self.leave(&group);
+                let reason = RejectReason::Full { capacity: self.capacity.max() };
+                Err(self.reject(connection, reason))
+            }
+        }
+    }
+
+    /// Why a connection cannot be taken, whatever room there is.
+    fn refusal(&self, group: &Members<K>, patience: u64, start: Start) -> Option<RejectReason> {
+        if self.is_closed() {
+            return Some(RejectReason::Closed);
+        }
+        if start == Start::Leased {
+            return None;
+        }
+        if patience.min(group.limits.idle_timeout()) == 0 {
+            return Some(RejectReason::NeverIdle);
+        }
+        let cap = group.limits.max_idle();
+        let full = cap != Limits::UNCAPPED && group.lanes.live(&self.core) >= cap;
+        full.then_some(RejectReason::GroupFull { max_idle: cap as usize })
+    }
+
+    /// A permit: a free one, or that of the idle connection released longest ago,
+    /// which is closed first. `None` if nothing is idle.
+    fn reserve(&self) -> Option<Permit<'_>> {
+        if let Some(permit) = self.capacity.reserve() {
+            return Some(permit);
+        }
+        if self.capacity.max() == 0 {
+            return None;
+        }
+        if let Some(victim) = self.lru.seize(&self.core.seats) {
+            return Some(self.evict_for_permit(victim));
+        }
+        // Nothing was idle. Perhaps a permit came free meanwhile.
+        self.capacity.reserve()
+    }
+
+    /// Closes a victim. Its permit passes on, so that nobody gets in between.
+    fn evict_for_permit(&self, victim: Claim) -> Permit<'_> {
+        let removed = self.extract(victim);
+        self.tidy(&removed.group);
+        self.settle(removed, CloseReason::Evicted)
+    }
+
+    /// Gives a connection its seat.
+    fn seat(
+        &self,
+        group: &Members<K>,
+        mut place: Place<Record<K, C>>,
+        patience: u64,
+        start: Start,
+        permit: Permit<'_>,
+    ) -> Admitted<K, C> {
+        let index = self.core.seats.take().expect("there are more seats than permits");
+        let ticket = self.core.tickets.take().expect("there are more tickets than seats need");
+        let seat = self.core.seats.get(index);
+        let incarnation = seat.state.load().incarnation();
+        let now = self.config.clock.now();
+        // Relaxed: a counter.
+        let serial = self.serials.fetch_add(1, Ordering::Relaxed);
+        let generation = self.generation();
+        // SAFETY: the record has no seat yet, so that nobody else reaches it but
+        // through its token, which nobody has.
+        let record = unsafe { place.record.as_mut() };
+        record.seat = index;
+        record.patience = patience;
+        record.retire_at = self.config.retirement(now, group.limits.max_lifetime(), serial);
+        // A connection that is leased at once has this lease as its first use.
+        record.uses_base = match start {
+            Start::Leased => incarnation.wrapping_sub(1),
+            Start::Idle => incarnation,
+        };
+        seat.fill(
+            place.record.as_ptr().cast(),
+            Arrival {
+                serial,
+                born: now,
+                generation: generation.wrapping_add(group.generation()),
+                uses_base: record.uses_base,
+            },
+        );
+        let patience = patience.min(group.limits.idle_timeout());
+        seat.stamp.set(now);
+        seat.deadline.set(now.saturating_add(patience).min(record.retire_at));
+        permit.leave();
+        self.counters.inserts.add();
+        Admitted { place, seat: index, ticket, incarnation, serial, generation }
+    }
+
+    /// Makes sure that the reaper looks at the seat when its connection expires.
+    pub fn watch(&self, index: u32, seat: &Seat) {
+        let deadline = seat.deadline.get();
+        if deadline != NEVER {
+            let tick = self.maintainer.tick_of(deadline).min(u64::from(Alarm::UNSET - 1));
+            if seat.alarm.request(tick as u32) {
+                self.maintainer.notify(index);
+            }
+        }
+    }
+
+    fn reject(&self, connection: C, reason: RejectReason) -> Rejected<C> {
+        self.counters.rejects.add();
+        Rejected { connection, reason }
+    }
+}

@@ -1,0 +1,152 @@
+//! A connection in use.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::mem::ManuallyDrop;
+use std::ops::{Deref, DerefMut};
+
+use crate::engine::RawLease;
+use crate::error::CloseReason;
+use crate::pool::Pool;
+use crate::stats::Meta;
+use crate::token::Token;
+
+/// A leased connection that borrows the pool.
+pub type Pooled<'a, K, C> = Lease<&'a Pool<K, C>, K, C>;
+
+/// A leased connection that keeps the pool alive; `'static`, to be moved into a
+/// task. Costs one reference count more than [`Pooled`].
+pub type PooledOwned<K, C> = Lease<Pool<K, C>, K, C>;
+
+/// A leased connection: [`Pooled`] or [`PooledOwned`].
+///
+/// It dereferences to the connection, which stays where it is in the slab.
+///
+/// End it with [`release`](Lease::release) when the exchange is complete and the
+/// connection is clean, and the next user may have it. **Dropping it closes the
+/// connection**, since a lease is also dropped when a request is cancelled or fails
+/// half-way, with an answer still to come; see
+/// [`Builder::release_on_drop`](crate::Builder::release_on_drop).
+///
+/// To forget a lease ([`std::mem::forget`]) leaks the connection and its share of
+/// the capacity.
+#[must_use = "dropping a lease closes its connection"]
+pub struct Lease<P: Borrow<Pool<K, C>>, K, C> {
+    pool: P,
+    raw: RawLease<K, C>,
+}
+
+// SAFETY: a lease is the only one to touch its connection (S2), so that it may be
+// sent as `C` may, and shared as `C` may. What else it refers to is shared by way of
+// the pool, which says for itself (`P`) whether it may be sent and shared.
+unsafe impl<P: Borrow<Pool<K, C>> + Send, K: Send + Sync, C: Send> Send for Lease<P, K, C> {}
+// SAFETY: as above.
+unsafe impl<P: Borrow<Pool<K, C>> + Sync, K: Send + Sync, C: Send + Sync> Sync for Lease<P, K, C> {}
+
+impl<P: Borrow<Pool<K, C>>, K, C> Lease<P, K, C> {
+    #[inline(always)]
+    pub(crate) fn new(pool: P, raw: RawLease<K, C>) -> Self {
+        Self { pool, raw }
+    }
+
+    /// Makes the connection idle: the next to ask for its key gets it. Closes it
+    /// instead if its time is up, or its group has enough, or the pool was closed.
+    ///
+    /// Takes no lock and does not allocate: one read-modify-write.
+    #[inline]
+    pub fn release(self) {
+        let (pool, raw) = self.into_parts();
+        pool.borrow().engine().release(raw);
+    }
+
+    /// Closes the connection, because it is of no more use
+    /// ([`CloseReason::Unhealthy`]).
+    pub fn close(self) {
+        let (pool, raw) = self.into_parts();
+        pool.borrow().engine().end(raw, CloseReason::Unhealthy);
+    }
+
+    /// Takes the connection out of the pool, which forgets it.
+    #[must_use = "the connection is no longer in the pool"]
+    pub fn detach(self) -> C {
+        let (pool, raw) = self.into_parts();
+        let engine = pool.borrow().engine();
+        engine.hand_out(engine.recall(raw))
+    }
+
+    /// The connection's name.
+    pub fn token(&self) -> Token {
+        let seat = self.pool.borrow().engine().core.seats.get(self.raw.seat);
+        // SAFETY: the lease owns the seat, and the record with it.
+        let record = unsafe { self.raw.record.as_ref() };
+        Token { serial: seat.serial.get(), key: record.key }
+    }
+
+    /// Its age, how long it was idle, how often it was leased, and whether it came
+    /// out of the pool or was just inserted.
+    pub fn meta(&self) -> Meta {
+        self.pool.borrow().engine().meta(&self.raw)
+    }
+
+    /// The key that it was inserted under.
+    pub fn key(&self) -> &K {
+        // SAFETY: the lease owns the seat, and the record with it.
+        let record = unsafe { self.raw.record.as_ref() };
+        &record.group.key
+    }
+
+    /// The parts, without the drop.
+    #[inline(always)]
+    fn into_parts(self) -> (P, RawLease<K, C>) {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: `this` is not dropped and not used again.
+        let pool = unsafe { std::ptr::read(&this.pool) };
+        // SAFETY: as above.
+        let raw = unsafe { std::ptr::read(&this.raw) };
+        (pool, raw)
+    }
+}
+
+impl<P: Borrow<Pool<K, C>>, K, C> Drop for Lease<P, K, C> {
+    fn drop(&mut self) {
+        let engine = self.pool.borrow().engine();
+        // SAFETY: this is the end of the lease, which is not used again.
+        let raw = unsafe { std::ptr::read(&self.raw) };
+        if engine.config.release_on_drop {
+            engine.release(raw);
+        } else {
+            engine.end(raw, CloseReason::Dropped);
+        }
+    }
+}
+
+impl<P: Borrow<Pool<K, C>>, K, C> Deref for Lease<P, K, C> {
+    type Target = C;
+
+    #[inline]
+    fn deref(&self) -> &C {
+        // SAFETY: the lease owns the seat, and the record with it.
+        let record = unsafe { self.raw.record.as_ref() };
+        // SAFETY: and the connection, which is taken out only when the lease ends.
+        unsafe { record.connection() }
+    }
+}
+
+impl<P: Borrow<Pool<K, C>>, K, C> DerefMut for Lease<P, K, C> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut C {
+        // SAFETY: the lease owns the seat, and the record with it.
+        let record = unsafe { self.raw.record.as_ref() };
+        // SAFETY: as in `deref`; exclusive by `&mut self`.
+        unsafe { record.connection_mut() }
+    }
+}
+
+impl<P: Borrow<Pool<K, C>>, K, C: fmt::Debug> fmt::Debug for Lease<P, K, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease")
+            .field("token", &self.token())
+            .field("connection", &**self)
+            .finish_non_exhaustive()
+    }
+}

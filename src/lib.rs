@@ -1,0 +1,61 @@
+//! A keyed pool of reusable upstream connections, for the hot path of proxies and
+//! clients.
+//!
+//! ```
+//! use slabpool::Pool;
+//!
+//! # fn connect(_: &str) -> std::io::Result<String> { Ok(String::new()) }
+//! # fn exchange(_: &mut String) {}
+//! let pool = Pool::<String, _>::builder().capacity(1_000).build()?;
+//!
+//! // Take the connection released last, or open one.
+//! let mut connection = match pool.get("10.0.0.7:443") {
+//!     Some(connection) => connection,
+//!     None => pool.insert("10.0.0.7:443", connect("10.0.0.7:443")?)?,
+//! };
+//! exchange(&mut connection);
+//! // Clean again: the next request may have it. Dropping it would close it.
+//! connection.release();
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! `get` and `release` take no lock and allocate nothing. Everything else happens
+//! without a task, a timer, a lock or an allocation for each idle connection: idle
+//! timeout and lifetime, a strict bound with least-recently-released eviction,
+//! removal of one connection by its [`Token`], limits for each group.
+//!
+//! # What it is not
+//!
+//! It opens no connections, and nobody waits for one: [`Pool::get`] returns at
+//! once. Where one connection serves several requests at a time, a pool of
+//! exclusive connections is the wrong tool.
+
+mod builder;
+mod capacity;
+mod core;
+mod directory;
+mod engine;
+mod error;
+mod group;
+mod handle;
+mod insert;
+mod lease;
+mod pool;
+mod reaper;
+mod remove;
+mod settings;
+mod stats;
+mod store;
+mod sync;
+mod time;
+mod token;
+
+pub use builder::Builder;
+pub use error::{CloseReason, ConfigError, RejectReason, Rejected};
+pub use handle::Group;
+pub use lease::{Lease, Pooled, PooledOwned};
+pub use pool::Pool;
+pub use settings::{GroupSettings, PutOptions};
+pub use stats::{Closes, Meta, Stats, Status};
+pub use time::{Clock, ManualClock};
+pub use token::Token;

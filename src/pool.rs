@@ -1,0 +1,331 @@
+//! The pool, as its users see it.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::builder::Builder;
+use crate::engine::Engine;
+use crate::error::{CloseReason, Rejected};
+use crate::group::Member;
+use crate::handle::Group;
+use crate::lease::{Lease, Pooled, PooledOwned};
+use crate::settings::PutOptions;
+use crate::stats::{Meta, Stats, Status};
+use crate::time::nanos_or_never;
+use crate::token::Token;
+
+/// A keyed pool of reusable connections. A clone is another handle to the same pool.
+///
+/// `K` is what connections are looked up by: an address, or all that must be the
+/// same for one connection to do for another (address, scheme, server name, client
+/// certificate ...). `C` is the connection, of any type; the pool never looks into
+/// it.
+///
+/// When the last handle goes ([`Pool`], [`Group`], [`PooledOwned`]), so does all that
+/// is idle.
+pub struct Pool<K, C> {
+    engine: Arc<Engine<K, C>>,
+}
+
+impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Pool<K, C> {
+    /// A pool with settings of your own. See [`Builder`].
+    pub fn builder() -> Builder<K, C> {
+        Builder::default()
+    }
+
+    /// A pool with default settings.
+    pub fn new() -> Self {
+        Self::builder().build().expect("the default settings are possible")
+    }
+
+    /// Leases the connection that was released last under this key; one whose time
+    /// is up is closed on the way. `None` if there is none: open one, and
+    /// [`insert`](Pool::insert) it.
+    ///
+    /// Takes no lock, allocates nothing, waits for nobody. The key may be in any
+    /// borrowed form, as in [`HashMap::get`](std::collections::HashMap::get). To
+    /// skip the lookup, keep a [`Group`].
+    #[inline]
+    pub fn get<Q>(&self, key: &Q) -> Option<Pooled<'_, K, C>>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        match self.engine.directory.with(key, |group| self.engine.lease(group)) {
+            Some(raw) => raw.map(|raw| Lease::new(self, raw)),
+            None => self.miss(),
+        }
+    }
+
+    /// As [`get`](Pool::get), but `'static`.
+    pub fn get_owned<Q>(&self, key: &Q) -> Option<PooledOwned<K, C>>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        match self.engine.directory.with(key, |group| self.engine.lease(group)) {
+            Some(raw) => raw.map(|raw| Lease::new(self.clone(), raw)),
+            None => self.miss(),
+        }
+    }
+
+    /// Leases the newest connection that `wanted` agrees to: one idle for less than
+    /// a second, say, for a request that cannot be repeated. The others stay where
+    /// they are.
+    ///
+    /// `wanted` may be asked about the same connection twice, if others use the
+    /// group meanwhile. If they do so all the time, the search ends with `None`.
+    pub fn get_if<Q>(&self, key: &Q, wanted: impl FnMut(&Meta) -> bool) -> Option<Pooled<'_, K, C>>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        match self.engine.directory.with(key, |group| self.engine.lease_if(group, wanted)) {
+            Some(raw) => raw.map(|raw| Lease::new(self, raw)),
+            None => self.miss(),
+        }
+    }
+
+    #[cold]
+    fn miss<T>(&self) -> Option<T> {
+        self.engine.counters.misses.add();
+        None
+    }
+
+    /// Takes a connection that was just opened, and leases it at once.
+    ///
+    /// At capacity, the idle connection that was released longest ago, in whatever
+    /// group, is closed to make room.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejected`] gives the connection back, with the reason: nothing idle to
+    /// close, or the pool is closed. It can still be used, just not pooled.
+    pub fn insert<Q>(&self, key: &Q, connection: C) -> Result<Pooled<'_, K, C>, Rejected<C>>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        self.wake_reaper();
+        let group = self.engine.join(key, Member::Connection);
+        Ok(Lease::new(self, self.engine.insert(group, connection)?))
+    }
+
+    /// As [`insert`](Pool::insert), but `'static`.
+    ///
+    /// # Errors
+    ///
+    /// As [`insert`](Pool::insert).
+    pub fn insert_owned<Q>(&self, key: &Q, connection: C) -> Result<PooledOwned<K, C>, Rejected<C>>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        self.wake_reaper();
+        let group = self.engine.join(key, Member::Connection);
+        Ok(Lease::new(self.clone(), self.engine.insert(group, connection)?))
+    }
+
+    /// Takes a connection, idle at once. Makes room as [`insert`](Pool::insert) does.
+    ///
+    /// # Errors
+    ///
+    /// As [`insert`](Pool::insert), and if its group has as many idle connections as
+    /// it may, or its idle timeout is zero.
+    pub fn put<Q>(&self, key: &Q, connection: C) -> Result<Token, Rejected<C>>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        self.put_with(key, connection, PutOptions::default())
+    }
+
+    /// As [`put`](Pool::put), with settings for this connection alone.
+    ///
+    /// # Errors
+    ///
+    /// As [`put`](Pool::put).
+    pub fn put_with<Q>(
+        &self,
+        key: &Q,
+        connection: C,
+        options: PutOptions,
+    ) -> Result<Token, Rejected<C>>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        self.wake_reaper();
+        let group = self.engine.join(key, Member::Connection);
+        self.engine.put(group, connection, nanos_or_never(options.idle_timeout))
+    }
+
+    /// Takes the idle connection with this token out of the pool, in O(1). `None` if
+    /// it is leased, or gone.
+    pub fn take(&self, token: Token) -> Option<C> {
+        self.engine.take(token)
+    }
+
+    /// Closes the connection with this token, in O(1), and no other: at once if it
+    /// is idle; if it is leased, when the lease ends, and it is not used again.
+    /// False if it is gone already.
+    pub fn evict(&self, token: Token) -> bool {
+        self.engine.evict(token)
+    }
+
+    /// A handle to the connections of one key, that spares the lookup.
+    pub fn group<Q>(&self, key: &Q) -> Group<K, C>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        Group::new(self.clone(), self.engine.join(key, Member::Handle))
+    }
+
+    /// Closes all idle connections. Leases are not touched.
+    pub fn clear(&self) {
+        self.engine.clear_all(CloseReason::Cleared);
+    }
+
+    /// Closes the idle connections of one key. Leases are not touched.
+    pub fn clear_group<Q>(&self, key: &Q)
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.engine.directory.with(key, |group| self.engine.clear(group, CloseReason::Cleared));
+    }
+
+    /// Shows each idle connection to `keep`, and closes it if that returns `false`.
+    /// Leases are not touched.
+    ///
+    /// While `keep` looks at a connection, it is `keep`'s: a get that would miss
+    /// because of that yields the processor some times, then misses.
+    ///
+    /// # Panics
+    ///
+    /// If `keep` does. The connection it was looking at stays in the pool.
+    pub fn retain(&self, keep: impl FnMut(&K, &Meta, &mut C) -> bool) {
+        self.engine.retain(keep);
+    }
+
+    /// Makes all connections unfit for use that are in the pool now, in O(1): no get
+    /// returns them any more, and leased ones are closed on release. Idle ones are
+    /// closed by the next maintenance, or by the get that meets them.
+    pub fn invalidate(&self) {
+        self.engine.invalidate();
+    }
+
+    /// As [`invalidate`](Pool::invalidate), for the connections of one key.
+    pub fn invalidate_group<Q>(&self, key: &Q)
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.engine.directory.with(key, |group| {
+            group.invalidate();
+            self.engine.maintainer.want_sweep();
+        });
+    }
+
+    /// Closes the pool, for good: everything idle at once, everything leased on
+    /// release. From now on gets find nothing and insertions are rejected.
+    pub fn close(&self) {
+        self.engine.close();
+    }
+
+    /// Whether the pool was closed.
+    pub fn is_closed(&self) -> bool {
+        self.engine.is_closed()
+    }
+
+    /// What is in the pool. Reads every seat: a millisecond for a million.
+    pub fn status(&self) -> Status {
+        self.engine.status()
+    }
+
+    /// What is in one group; all zero if there is none, but for the capacity, which
+    /// is the pool's. Reads every ticket of the group.
+    pub fn group_status<Q>(&self, key: &Q) -> Status
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let status = self.engine.directory.with(key, |group| self.engine.group_status(group));
+        status.unwrap_or(Status { capacity: self.engine.capacity.max(), ..Status::default() })
+    }
+
+    /// What has happened in the pool. Reads every seat: a millisecond for a million.
+    pub fn stats(&self) -> Stats {
+        self.engine.stats()
+    }
+
+    /// Does all maintenance that is due: closes what has expired or was invalidated.
+    /// Returns how many expired connections it closed.
+    ///
+    /// For pools without a reaper; call it about once in each
+    /// [`tick`](Pool::tick). Does nothing while another thread is at it.
+    pub fn maintain(&self) -> usize {
+        self.engine.maintain()
+    }
+
+    /// How often maintenance is worth while: a 32nd of the pool's idle timeout, but
+    /// between 100 ms and 1 s.
+    pub fn tick(&self) -> Duration {
+        self.engine.config.tick
+    }
+
+    /// The future that maintains the pool, at most 256 closes at a time, until the
+    /// last handle to it has gone. The first insertion inside a tokio runtime spawns
+    /// one; see [`Builder::spawn_reaper`].
+    ///
+    /// # Panics
+    ///
+    /// When it is polled outside a tokio runtime with time enabled.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it ends the maintenance, and nothing else.
+    #[cfg(feature = "tokio")]
+    pub fn reaper(&self) -> impl Future<Output = ()> + Send + use<K, C> {
+        self.engine.reaper()
+    }
+
+    #[inline(always)]
+    pub(crate) fn wake_reaper(&self) {
+        #[cfg(feature = "tokio")]
+        self.engine.ensure_reaper();
+    }
+}
+
+impl<K, C> Pool<K, C> {
+    pub(crate) fn from_engine(engine: Arc<Engine<K, C>>) -> Self {
+        Self { engine }
+    }
+
+    #[inline(always)]
+    pub(crate) fn engine(&self) -> &Engine<K, C> {
+        &self.engine
+    }
+}
+
+impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Default for Pool<K, C> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<K, C> Clone for Pool<K, C> {
+    fn clone(&self) -> Self {
+        Self { engine: Arc::clone(&self.engine) }
+    }
+}
+
+impl<K, C> fmt::Debug for Pool<K, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("status", &self.engine.status()).finish_non_exhaustive()
+    }
+}
