@@ -20,7 +20,7 @@ use crossbeam_queue::SegQueue;
 use crate::core::seat::{Alarm, Phase};
 use crate::core::ticket::Claim;
 use crate::core::wheel::Wheel;
-use crate::engine::{Engine, Removed};
+use crate::engine::{Engine, Removed, record_of};
 use crate::error::CloseReason;
 use crate::sync::{AtomicBool, Ordering};
 use crate::time::NEVER;
@@ -176,7 +176,7 @@ impl<K, C> Engine<K, C> {
     fn look(&self, index: u32, now: u64) -> Look<'_, K, C> {
         let seat = self.core.seats.get(index);
         // Before the seat is read: whoever fills it after this look tells us.
-        seat.alarm.reset();
+        self.core.card(index).alarm.reset();
         let word = seat.state.load();
         let (stamp, deadline) = (seat.stamp.get(), seat.deadline.get());
         match word.phase() {
@@ -186,9 +186,8 @@ impl<K, C> Engine<K, C> {
                 if !seat.state.seize(claim.incarnation) {
                     return Look::Later(now.saturating_add(self.maintainer.tick));
                 }
-                let place = self.record(seat);
-                // SAFETY: the seat was seized, and the record with it.
-                let retire_at = unsafe { place.as_ref() }.retire_at;
+                // SAFETY: the seat was seized.
+                let retire_at = unsafe { record_of::<K, C>(seat) }.retire_at;
                 let reason =
                     if now >= retire_at { CloseReason::Lifetime } else { CloseReason::Idle };
                 Look::Expired(self.extract(claim), reason)
@@ -208,10 +207,9 @@ impl<K, C> Engine<K, C> {
             return work.wheel.clear(index);
         }
         let tick = self.maintainer.tick_of(time);
-        let seat = self.core.seats.get(index);
         let alarm = tick.min(u64::from(Alarm::UNSET - 1)) as u32;
         // False if someone has set it to an earlier tick meanwhile, and told us.
-        let _first = seat.alarm.request(alarm);
+        let _first = self.core.card(index).alarm.request(alarm);
         if tick <= work.now {
             work.wheel.clear(index);
             work.near.push(index);

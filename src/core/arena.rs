@@ -12,13 +12,15 @@
 
 use std::fmt;
 
-use crate::core::tagged::{Head, INDEX_BITS, NIL};
+use crate::core::tagged::{Head, INDEX_BITS};
 use crate::sync::{AtomicPtr, AtomicU32, Ordering};
 
 /// Records in the first chunk; small in models, where each costs time.
 const FIRST_BITS: u32 = if cfg!(slabpool_loom) { 2 } else { 6 };
 const FIRST: u32 = 1 << FIRST_BITS;
-const CHUNKS: usize = (INDEX_BITS - FIRST_BITS) as usize;
+const CHUNKS: usize = (INDEX_BITS - 1 - FIRST_BITS) as usize;
+/// Indices are below this.
+pub const INDEX_LIMIT: u32 = (1 << (INDEX_BITS - 1)) - FIRST;
 
 /// What an [`Arena`] stores.
 pub trait Record: Default {
@@ -64,7 +66,7 @@ impl<R: Record> Arena<R> {
     fn take_fresh(&self) -> Option<u32> {
         // Relaxed: a counter; the record is handed on by other means.
         let index = self.fresh.fetch_add(1, Ordering::Relaxed);
-        if index >= NIL - FIRST {
+        if index >= INDEX_LIMIT {
             self.fresh.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
@@ -86,7 +88,13 @@ impl<R: Record> Arena<R> {
         }
     }
 
-    /// The record at `index`, which this arena gave out at some time.
+    /// Makes sure of the record at `index`, for an arena that follows another one
+    /// and gives out nothing itself.
+    pub fn cover(&self, index: u32) {
+        self.ensure(locate(index).0);
+    }
+
+    /// The record at `index`, which this arena gave out or covered at some time.
     #[inline(always)]
     pub fn get(&self, index: u32) -> &R {
         let (chunk, offset) = locate(index);
@@ -104,7 +112,7 @@ impl<R: Record> Arena<R> {
     /// How many records were ever given out: every index in use is below this.
     pub fn high_water(&self) -> u32 {
         // Acquire is not needed: `exists` checks the chunk.
-        self.fresh.load(Ordering::Relaxed).min(NIL - FIRST)
+        self.fresh.load(Ordering::Relaxed).min(INDEX_LIMIT)
     }
 
     /// Every record ever given out, with its index, for a sweep.
@@ -204,7 +212,7 @@ mod tests {
         assert_eq!(locate(FIRST), (1, 0));
         assert_eq!(locate(3 * FIRST - 1), (1, (2 * FIRST - 1) as usize));
         assert_eq!(locate(3 * FIRST), (2, 0));
-        let (chunk, offset) = locate(NIL - FIRST - 1);
+        let (chunk, offset) = locate(INDEX_LIMIT - 1);
         assert!(chunk < CHUNKS && offset < (FIRST as usize) << chunk);
     }
 

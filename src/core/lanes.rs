@@ -6,9 +6,9 @@
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::core::Core;
 use crate::core::lane::Lane;
-use crate::core::ticket::Claim;
+use crate::core::ticket::{Claim, Ticket};
+use crate::core::{Core, Found};
 
 /// All lanes of a group.
 #[derive(Debug)]
@@ -33,11 +33,11 @@ impl Lanes {
 
     /// Puts a ticket on top of the caller's lane.
     #[inline(always)]
-    pub fn push(&self, core: &Core, ticket: u32) {
+    pub fn push(&self, ticket: &Ticket, index: u32) {
         if self.rest.is_empty() {
-            self.first.push(core, ticket);
+            self.first.push(ticket, index);
         } else {
-            self.get(thread_number() % (self.rest.len() + 1)).push(core, ticket);
+            self.get(thread_number() % (self.rest.len() + 1)).push(ticket, index);
         }
     }
 
@@ -45,9 +45,9 @@ impl Lanes {
     /// False leaves the ticket with the caller.
     ///
     /// The count is exact because a group with a cap pushes to one lane only.
-    pub fn push_capped(&self, core: &Core, ticket: u32, cap: u32) -> bool {
+    pub fn push_capped(&self, core: &Core, index: u32, cap: u32) -> bool {
         let elsewhere = self.rest.iter().map(|lane| lane.live(core)).sum();
-        self.first.push_capped(core, ticket, cap, elsewhere)
+        self.first.push_capped(core, index, cap, elsewhere)
     }
 
     /// Takes the newest ticket of the caller's lane, or of another one. The
@@ -55,7 +55,7 @@ impl Lanes {
     ///
     /// Starts over only when another thread has pushed or popped meanwhile.
     #[inline(always)]
-    pub fn pop(&self, core: &Core) -> Option<(u32, Claim)> {
+    pub fn pop<'a>(&self, core: &'a Core) -> Option<(u32, Found<'a>)> {
         loop {
             let found =
                 if self.rest.is_empty() { self.first.pop(core) } else { self.pop_any(core) };
@@ -69,7 +69,8 @@ impl Lanes {
         }
     }
 
-    fn pop_any(&self, core: &Core) -> Option<(u32, Claim)> {
+    #[cold]
+    fn pop_any<'a>(&self, core: &'a Core) -> Option<(u32, Found<'a>)> {
         let count = self.rest.len() + 1;
         let own = thread_number();
         (0..count).find_map(|step| self.get((own + step) % count).pop(core))
