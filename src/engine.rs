@@ -130,17 +130,41 @@ impl<K, C> Engine<K, C> {
     }
 
     /// Leases the connection that was released last.
-    #[inline]
+    #[inline(always)]
     pub fn lease(&self, group: &Members<K>) -> Option<RawLease<K, C>> {
         let now = self.config.clock.now();
+        let popped = group.lanes.pop_current(&self.core);
+        if let Some((ticket, found)) = popped
+            && found.seat.state.claim(found.ticket.incarnation()).is_ok()
+        {
+            let idle_for = now.saturating_sub(found.seat.stamp.get());
+            let lease = RawLease::new(found.seat, ticket, idle_for, true);
+            if self.is_fit(&lease, group, now) {
+                return Some(lease);
+            }
+            self.end_unfit(lease, now);
+            return self.search(group, now, None);
+        }
+        self.search(group, now, popped)
+    }
+
+    /// As [`Engine::lease`], with all that may come in between. `popped` is a ticket
+    /// that could not be redeemed at once.
+    #[cold]
+    fn search(
+        &self,
+        group: &Members<K>,
+        now: u64,
+        mut popped: Option<(u32, Found<'_>)>,
+    ) -> Option<RawLease<K, C>> {
         let mut orphan = None;
         loop {
-            while let Some((ticket, found)) = group.lanes.pop(&self.core) {
-                let Found { seat, .. } = found;
-                match redeem(seat, found.ticket.incarnation()) {
+            while let Some((ticket, found)) = popped.take().or_else(|| group.lanes.pop(&self.core))
+            {
+                match redeem(found.seat, found.ticket.incarnation()) {
                     Redeemed::Leased => {
-                        let idle_for = now.saturating_sub(seat.stamp.get());
-                        let lease = RawLease::new(seat, ticket, idle_for, true);
+                        let idle_for = now.saturating_sub(found.seat.stamp.get());
+                        let lease = RawLease::new(found.seat, ticket, idle_for, true);
                         if self.is_fit(&lease, group, now) {
                             return Some(lease);
                         }
@@ -210,7 +234,7 @@ impl<K, C> Engine<K, C> {
     }
 
     /// Ends a lease by making the connection idle, or closes it if its time is up.
-    #[inline]
+    #[inline(always)]
     pub fn release(&self, lease: RawLease<K, C>) {
         let now = self.config.clock.now();
         let seat = lease.seat();
@@ -227,14 +251,15 @@ impl<K, C> Engine<K, C> {
             // is about to end.
             self.watch(record.seat, seat);
         }
+        let incarnation = seat.state.own();
         let mark = seat.mark.get();
         let fit = now < deadline
             && Mark::is_of(mark, generation.wrapping_add(group.generation()))
-            && lease.uses() < group.limits.max_uses();
+            && incarnation.wrapping_sub(record.uses_base) < group.limits.max_uses();
         if !fit {
             return self.end_unfit(lease, now);
         }
-        let claim = Claim { seat: record.seat, incarnation: seat.state.own() };
+        let claim = Claim { seat: record.seat, incarnation };
         let ticket = if lease.ticket & SPARE == 0 {
             lease.ticket
         } else {
@@ -256,18 +281,29 @@ impl<K, C> Engine<K, C> {
         generation: u32,
         group: &Members<K>,
     ) {
-        let own = self.core.find(ticket).ticket;
+        let own = Found::of(&self.core, seat, ticket);
         own.set_incarnation(claim.incarnation);
         let cap = group.limits.max_idle();
         seat.state.rest(claim.incarnation);
         if cap == Limits::UNCAPPED {
             group.lanes.push(own, ticket);
-        } else if !group.lanes.push_capped(&self.core, ticket, cap) {
-            self.core.give_ticket(ticket);
-            return self.remove_idle(claim, CloseReason::GroupFull);
+        } else if !self.push_capped(claim, ticket, group, cap) {
+            return;
         }
         // From here on the connection, its group included, is anybody's.
         self.check_shelved(seat, claim, generation);
+    }
+
+    /// Pushes the ticket of a connection that was made idle, or closes the
+    /// connection if its group has enough.
+    #[cold]
+    fn push_capped(&self, claim: Claim, ticket: u32, group: &Members<K>, cap: u32) -> bool {
+        let pushed = group.lanes.push_capped(&self.core, ticket, cap);
+        if !pushed {
+            self.core.give_ticket(ticket);
+            self.remove_idle(claim, CloseReason::GroupFull);
+        }
+        pushed
     }
 
     /// What must be done after a connection was made idle: see that the pool still
@@ -453,29 +489,18 @@ impl<K, C> Engine<K, C> {
     }
 }
 
-#[inline(always)]
+/// Tries a ticket on its seat.
 fn redeem(seat: &Seat, incarnation: u64) -> Redeemed {
-    match seat.state.claim(incarnation) {
-        Ok(()) => Redeemed::Leased,
-        Err(word) => redeem_late(seat, incarnation, word),
-    }
-}
-
-/// As [`redeem`], when the seat was found in state `word`.
-#[cold]
-fn redeem_late(seat: &Seat, incarnation: u64, mut word: Word) -> Redeemed {
     loop {
-        if !word.honours(incarnation) {
-            return Redeemed::Void;
+        match seat.state.claim(incarnation) {
+            Ok(()) => return Redeemed::Leased,
+            Err(word) if !word.honours(incarnation) => return Redeemed::Void,
+            Err(_) => {}
         }
         if seat.state.orphan(incarnation).is_ok() {
             return Redeemed::Orphaned;
         }
         // The inspection has ended in between: the ticket is good or void.
-        match seat.state.claim(incarnation) {
-            Ok(()) => return Redeemed::Leased,
-            Err(actual) => word = actual,
-        }
     }
 }
 

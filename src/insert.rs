@@ -187,6 +187,7 @@ impl<K, C> Engine<K, C> {
     }
 
     /// Makes sure that the reaper looks at the seat when its connection expires.
+    #[cold]
     pub fn watch(&self, index: u32, seat: &Seat) {
         let deadline = seat.deadline.get();
         if deadline != NEVER {

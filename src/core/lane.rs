@@ -120,17 +120,18 @@ impl Lane {
     ///
     /// `None` says that each stack was empty when it was looked at, not that all
     /// were at once; see [`Lane::emptiness`].
-    #[inline(always)]
     pub fn pop<'a>(&self, core: &'a Core) -> Option<(u32, Found<'a>)> {
         // Relaxed: a late view of the epoch costs order among threads that race,
         // and finds the same tickets.
         let epoch = self.epoch.load(Ordering::Relaxed);
-        pop_stack(&self.heads[stack(epoch)], core).or_else(|| self.pop_lower(core, epoch))
+        self.below(epoch).find_map(|head| pop_stack(head, core))
     }
 
-    #[cold]
-    fn pop_lower<'a>(&self, core: &'a Core, epoch: u64) -> Option<(u32, Found<'a>)> {
-        self.below(epoch).skip(1).find_map(|head| pop_stack(head, core))
+    /// As [`Lane::pop`], from the current stack alone.
+    #[inline(always)]
+    pub fn pop_current<'a>(&self, core: &'a Core) -> Option<(u32, Found<'a>)> {
+        // Relaxed: as in `pop`.
+        pop_stack(&self.heads[stack(self.epoch.load(Ordering::Relaxed))], core)
     }
 
     /// The stacks from the newest to the oldest.
