@@ -54,8 +54,8 @@ pub(crate) struct RawLease<K, C> {
     /// **E1** Points into the pool's arena of seats, which lives as long as the
     /// pool, which every lease keeps alive.
     seat: NonNull<Seat>,
-    /// How long the connection was idle before, in nanoseconds.
-    pub idle_for: u64,
+    /// When the lease began.
+    pub since: u64,
     /// The ticket that the release will push.
     ticket: u32,
     pub reused: bool,
@@ -63,8 +63,9 @@ pub(crate) struct RawLease<K, C> {
 }
 
 impl<K, C> RawLease<K, C> {
-    pub fn new(seat: &Seat, ticket: u32, idle_for: u64, reused: bool) -> Self {
-        Self { seat: NonNull::from(seat), idle_for, ticket, reused, _record: PhantomData }
+    #[inline(always)]
+    pub fn new(seat: &Seat, ticket: u32, since: u64, reused: bool) -> Self {
+        Self { seat: NonNull::from(seat), since, ticket, reused, _record: PhantomData }
     }
 
     #[inline(always)]
@@ -133,38 +134,34 @@ impl<K, C> Engine<K, C> {
     #[inline(always)]
     pub fn lease(&self, group: &Members<K>) -> Option<RawLease<K, C>> {
         let now = self.config.clock.now();
-        let popped = group.lanes.pop_current(&self.core);
-        if let Some((ticket, found)) = popped
-            && found.seat.state.claim(found.ticket.incarnation()).is_ok()
-        {
-            let idle_for = now.saturating_sub(found.seat.stamp.get());
-            let lease = RawLease::new(found.seat, ticket, idle_for, true);
-            if self.is_fit(&lease, group, now) {
-                return Some(lease);
+        let mut left_over = None;
+        if let Some((ticket, seat)) = group.lanes.pop_home(&self.core) {
+            if seat.state.claim(seat.ticket.incarnation()).is_ok() {
+                let lease = RawLease::new(seat, ticket, now, true);
+                if self.is_fit(&lease, group, now) {
+                    return Some(lease);
+                }
+                self.end_unfit(lease, now);
+            } else {
+                left_over = Some(ticket);
             }
-            self.end_unfit(lease, now);
-            return self.search(group, now, None);
         }
-        self.search(group, now, popped)
+        self.search(group, now, left_over)
     }
 
     /// As [`Engine::lease`], with all that may come in between. `popped` is a ticket
     /// that could not be redeemed at once.
     #[cold]
-    fn search(
-        &self,
-        group: &Members<K>,
-        now: u64,
-        mut popped: Option<(u32, Found<'_>)>,
-    ) -> Option<RawLease<K, C>> {
+    #[inline(never)]
+    fn search(&self, group: &Members<K>, now: u64, popped: Option<u32>) -> Option<RawLease<K, C>> {
+        let mut popped = popped.map(|ticket| (ticket, self.core.find(ticket)));
         let mut orphan = None;
         loop {
             while let Some((ticket, found)) = popped.take().or_else(|| group.lanes.pop(&self.core))
             {
                 match redeem(found.seat, found.ticket.incarnation()) {
                     Redeemed::Leased => {
-                        let idle_for = now.saturating_sub(found.seat.stamp.get());
-                        let lease = RawLease::new(found.seat, ticket, idle_for, true);
+                        let lease = RawLease::new(found.seat, ticket, now, true);
                         if self.is_fit(&lease, group, now) {
                             return Some(lease);
                         }
@@ -243,10 +240,10 @@ impl<K, C> Engine<K, C> {
         let generation = self.generation();
         let patience = record.patience.min(group.limits.idle_timeout());
         let deadline = now.saturating_add(patience).min(record.retire_at);
-        let spell = seat.deadline.get().saturating_sub(seat.stamp.get());
+        let spell = seat.deadline.get().wrapping_sub(seat.stamp.get());
         seat.stamp.set(now);
         seat.deadline.set(deadline);
-        if deadline.saturating_sub(now) < spell && deadline != NEVER {
+        if deadline.wrapping_sub(now) < spell && deadline != NEVER {
             // The reaper would look too late: a limit was lowered, or the lifetime
             // is about to end.
             self.watch(record.seat, seat);

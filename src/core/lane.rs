@@ -39,8 +39,9 @@
 //! * **L4** Whenever the ring turns, the stacks before middle are empty: the merge
 //!   before it has emptied the old one, and nobody pushes to any but the current.
 
+use crate::core::seat::Seat;
 use crate::core::tagged::{Head, NIL, Tagged};
-use crate::core::ticket::{AT_HOME, Claim, Ticket};
+use crate::core::ticket::{AT_HOME, Claim, SPARE, Ticket};
 use crate::core::{Core, Found};
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
 
@@ -127,11 +128,23 @@ impl Lane {
         self.below(epoch).find_map(|head| pop_stack(head, core))
     }
 
-    /// As [`Lane::pop`], from the current stack alone.
+    /// Takes the newest ticket, if it is on the current stack and at home with its
+    /// seat: the common case, with nothing in it but that. The caller owns the
+    /// ticket, whose number is that of the seat.
     #[inline(always)]
-    pub fn pop_current<'a>(&self, core: &'a Core) -> Option<(u32, Found<'a>)> {
+    pub fn pop_home<'a>(&self, core: &'a Core) -> Option<(u32, &'a Seat)> {
         // Relaxed: as in `pop`.
-        pop_stack(&self.heads[stack(self.epoch.load(Ordering::Relaxed))], core)
+        let head = &self.heads[stack(self.epoch.load(Ordering::Relaxed))];
+        loop {
+            let top = head.load();
+            if top.index() >= SPARE {
+                return None; // a spare, or NIL
+            }
+            let seat = core.seats.get(top.index());
+            if head.unlink(top, seat.ticket.below()) {
+                return Some((top.index(), seat));
+            }
+        }
     }
 
     /// The stacks from the newest to the oldest.

@@ -7,6 +7,7 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::core::lane::Lane;
+use crate::core::seat::Seat;
 use crate::core::ticket::{Claim, Ticket};
 use crate::core::{Core, Found};
 
@@ -57,11 +58,10 @@ impl Lanes {
         self.first.push_capped(core, index, cap, elsewhere)
     }
 
-    /// Takes the newest ticket of the caller's lane, if it is easily found. The
-    /// caller owns it. `None` proves nothing.
+    /// See [`Lane::pop_home`]: from the caller's lane. `None` proves nothing.
     #[inline(always)]
-    pub fn pop_current<'a>(&self, core: &'a Core) -> Option<(u32, Found<'a>)> {
-        self.own().pop_current(core)
+    pub fn pop_home<'a>(&self, core: &'a Core) -> Option<(u32, &'a Seat)> {
+        self.own().pop_home(core)
     }
 
     /// Takes the newest ticket of the caller's lane, or of another one. The caller
