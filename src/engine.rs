@@ -12,7 +12,8 @@ use std::sync::{Arc, Weak};
 use crate::builder::Config;
 use crate::capacity::{Capacity, Permit};
 use crate::core::lru::Lru;
-use crate::core::seat::{Mark, Phase, Seat, Word};
+use crate::core::seat::{Mark, Phase, Seat};
+use crate::core::tagged::NIL;
 use crate::core::ticket::{Claim, SPARE};
 use crate::core::{Core, Found};
 use crate::directory::Directory;
@@ -134,38 +135,43 @@ impl<K, C> Engine<K, C> {
     #[inline(always)]
     pub fn lease(&self, group: &Members<K>) -> Option<RawLease<K, C>> {
         let now = self.config.clock.now();
-        let mut left_over = None;
+        let (seat, ticket) = self.lease_home(group, now)?;
+        Some(RawLease::new(seat, ticket, now, true))
+    }
+
+    /// A seat that is leased to the caller, and the ticket that it had.
+    #[inline(always)]
+    fn lease_home(&self, group: &Members<K>, now: u64) -> Option<(&Seat, u32)> {
+        let mut left_over = NIL;
         if let Some((ticket, seat)) = group.lanes.pop_home(&self.core) {
             if seat.state.claim(seat.ticket.incarnation()).is_ok() {
-                let lease = RawLease::new(seat, ticket, now, true);
-                if self.is_fit(&lease, group, now) {
-                    return Some(lease);
+                if self.is_fit(seat, group, now) {
+                    return Some((seat, ticket));
                 }
-                self.end_unfit(lease, now);
+                self.end_unfit(RawLease::new(seat, ticket, now, true), now);
             } else {
-                left_over = Some(ticket);
+                left_over = ticket;
             }
         }
         self.search(group, now, left_over)
     }
 
-    /// As [`Engine::lease`], with all that may come in between. `popped` is a ticket
-    /// that could not be redeemed at once.
+    /// As [`Engine::lease_home`], with all that may come in between. `left_over` is a
+    /// ticket that could not be redeemed at once.
     #[cold]
     #[inline(never)]
-    fn search(&self, group: &Members<K>, now: u64, popped: Option<u32>) -> Option<RawLease<K, C>> {
-        let mut popped = popped.map(|ticket| (ticket, self.core.find(ticket)));
+    fn search(&self, group: &Members<K>, now: u64, left_over: u32) -> Option<(&Seat, u32)> {
+        let mut popped = (left_over != NIL).then(|| (left_over, self.core.find(left_over)));
         let mut orphan = None;
         loop {
             while let Some((ticket, found)) = popped.take().or_else(|| group.lanes.pop(&self.core))
             {
                 match redeem(found.seat, found.ticket.incarnation()) {
+                    Redeemed::Leased if self.is_fit(found.seat, group, now) => {
+                        return Some((found.seat, ticket));
+                    }
                     Redeemed::Leased => {
-                        let lease = RawLease::new(found.seat, ticket, now, true);
-                        if self.is_fit(&lease, group, now) {
-                            return Some(lease);
-                        }
-                        self.end_unfit(lease, now);
+                        self.end_unfit(RawLease::new(found.seat, ticket, now, true), now);
                     }
                     Redeemed::Void => self.core.give_ticket(ticket),
                     Redeemed::Orphaned => {
@@ -199,13 +205,15 @@ impl<K, C> Engine<K, C> {
         })
     }
 
-    /// Whether a connection that comes out of the pool may be used.
+    /// Whether a connection that comes out of the pool may be used. The caller owns
+    /// its seat.
     #[inline(always)]
-    pub fn is_fit(&self, lease: &RawLease<K, C>, group: &Members<K>, now: u64) -> bool {
-        let seat = lease.seat();
+    pub fn is_fit(&self, seat: &Seat, group: &Members<K>, now: u64) -> bool {
+        // SAFETY: the caller owns the seat.
+        let record = unsafe { record_of::<K, C>(seat) };
         !seat.is_expired(now)
             && Mark::is_of(seat.mark.get(), self.generation_of(group))
-            && lease.uses() <= group.limits.max_uses()
+            && seat.state.own().wrapping_sub(record.uses_base) <= group.limits.max_uses()
     }
 
     /// Ends a lease on a connection that is not fit for use.

@@ -180,7 +180,7 @@ impl<K, C> Engine<K, C> {
         };
         let lease = RawLease::new(seat, ticket, now, true);
         self.tidy(group);
-        if self.is_fit(&lease, group, now) {
+        if self.is_fit(seat, group, now) {
             return Some(lease);
         }
         self.end_unfit(lease, now);
