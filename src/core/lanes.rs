@@ -117,7 +117,7 @@ impl Lanes {
 
     /// See [`Lane::compact`].
     pub fn compact(&self, core: &Core) -> bool {
-        self.all().fold(true, |done, lane| lane.compact(core) && done)
+        self.all().all(|lane| lane.compact(core))
     }
 
     /// How many idle connections lie here: exact at rest. Costs a walk.
