@@ -28,12 +28,6 @@ const FRAME: Duration = Duration::from_millis(50);
 /// What the slow upstream waits, twice for each answer.
 const SLOW_DELAY: Duration = Duration::from_millis(10);
 
-const SETTINGS: Settings = Settings {
-    capacity: Some(64),
-    idle_timeout: Duration::from_secs(30),
-    connect_timeout: Duration::from_secs(1),
-};
-
 const ORDINARY: usize = 0;
 const SLOW: usize = 1;
 const CLOSING: usize = 2;
@@ -59,8 +53,9 @@ const CASES: [(Habits, Plan); 3] = [
 pub async fn run() -> Result<ExitCode, Box<dyn Error>> {
     let bar = ProgressBar::new(2 * LOAD_TIME.as_millis() as u64);
     bar.set_style(ProgressStyle::with_template("{bar:40} {percent:>3} %  {msg}")?);
-    let pooled = drive(SETTINGS, "pooling on", &bar).await?;
-    let unpooled = drive(Settings { capacity: Some(0), ..SETTINGS }, "pooling off", &bar).await?;
+    let with = |capacity| Settings { capacity: Some(capacity), ..Settings::default() };
+    let pooled = drive(with(64), "pooling on", &bar).await?;
+    let unpooled = drive(with(0), "pooling off", &bar).await?;
     bar.finish_and_clear();
     print!("{}", report::table(&[("on", &pooled.proxy), ("off", &unpooled.proxy)]));
     println!();

@@ -45,7 +45,8 @@ struct Arguments {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
     /// Where requests go, in turn; with a name, also those for that host.
-    #[arg(long, value_name = "[NAME=]ADDR", value_parser = upstream, required_unless_present = "demo")]
+    #[arg(long, value_name = "[NAME=]ADDR", value_parser = upstream)]
+    #[arg(required_unless_present = "demo")]
     upstream: Vec<(String, SocketAddr)>,
     /// How long an upstream connection may stay idle.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
@@ -78,6 +79,7 @@ async fn serve(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
         capacity: arguments.capacity,
         idle_timeout: Duration::from_secs(arguments.idle_timeout),
         connect_timeout: Duration::from_secs(arguments.connect_timeout),
+        ..Settings::default()
     };
     let upstreams = arguments.upstream.into_iter().map(|(name, at)| Upstream::new(name, at));
     let proxy = Arc::new(Proxy::new(upstreams.collect(), settings)?);

@@ -31,7 +31,8 @@ pub fn table(proxies: &[(&str, &Proxy)]) -> String {
             let tally = &upstream.tally;
             let line = writeln!(
                 table,
-                "{:width$}  {pooling:7}  {:>8}  {:>6}  {:>6}  {:>5.1} %  {:>7}  {:>9}  {:>8.2}  {:>8.2}  {}",
+                "{:width$}  {pooling:7}  {:>8}  {:>6}  {:>6}  {:>5.1} %  {:>7}  {:>9}  \
+                 {:>8.2}  {:>8.2}  {}",
                 upstream.name,
                 tally.requests.get(),
                 tally.errors.get(),

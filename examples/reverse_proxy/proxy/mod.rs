@@ -40,10 +40,6 @@ pub type RequestBody = Either<Full<Bytes>, Incoming>;
 /// What goes to a client: an upstream's answer, or a text of our own.
 pub type ResponseBody = Either<Relay, Full<Bytes>>;
 
-/// A connection that was idle for longer may be about to be closed by the upstream,
-/// which is no risk for a request that may be repeated.
-const TRUSTED_IDLE: Duration = Duration::from_millis(500);
-
 /// What can be set.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
@@ -52,6 +48,20 @@ pub struct Settings {
     pub capacity: Option<usize>,
     pub idle_timeout: Duration,
     pub connect_timeout: Duration,
+    /// A connection that was idle for longer may be about to be closed by the
+    /// upstream: no risk for a request that may be repeated, but for the others.
+    pub trusted_idle: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            capacity: None,
+            idle_timeout: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(3),
+            trusted_idle: Duration::from_millis(500),
+        }
+    }
 }
 
 /// A reverse proxy for some upstreams, with a pool of connections to all of them.
@@ -59,7 +69,7 @@ pub struct Proxy {
     pool: Pool<SocketAddr, Connection>,
     upstreams: Vec<Arc<Upstream>>,
     turn: AtomicUsize,
-    connect_timeout: Duration,
+    settings: Settings,
 }
 
 impl Proxy {
@@ -78,7 +88,7 @@ impl Proxy {
             pool: builder.build()?,
             upstreams: upstreams.into_iter().map(Arc::new).collect(),
             turn: AtomicUsize::new(0),
-            connect_timeout: settings.connect_timeout,
+            settings,
         })
     }
 
@@ -174,7 +184,7 @@ impl Proxy {
             if !lease.is_usable().await {
                 upstream.tally.dead.add();
                 lease.close();
-            } else if repeatable || lease.meta().idle_for < TRUSTED_IDLE {
+            } else if repeatable || lease.meta().idle_for < self.settings.trusted_idle {
                 return Ok(Carrier::Pooled(lease));
             } else {
                 // The others are idle for longer still.
@@ -188,10 +198,10 @@ impl Proxy {
     /// A new connection, in the pool if the pool has room for it.
     async fn open(&self, upstream: &Arc<Upstream>) -> Result<Carrier, Failure> {
         let connecting = Connection::open(Arc::clone(upstream));
-        let connection = match tokio::time::timeout(self.connect_timeout, connecting).await {
+        let waited = self.settings.connect_timeout;
+        let connection = match tokio::time::timeout(waited, connecting).await {
             Ok(connected) => connected.map_err(Failure::bad_gateway)?,
             Err(_) => {
-                let waited = self.connect_timeout;
                 return Err(Failure::bad_gateway(format_args!("no connection in {waited:?}")));
             }
         };

@@ -37,7 +37,8 @@ pub async fn serve(
             Some(_) = clients.join_next() => {}
             accepted = listener.accept() => match accepted {
                 Ok((stream, client)) => {
-                    clients.spawn(serve_client(Arc::clone(&proxy), stream, client, receiver.clone()));
+                    let proxy = Arc::clone(&proxy);
+                    clients.spawn(serve_client(proxy, stream, client, receiver.clone()));
                 }
                 Err(_) => sleep(ACCEPT_PAUSE).await,
             },
