@@ -149,15 +149,9 @@ impl<K, C> Engine<K, C> {
         };
         let work = &mut *work;
         let now = self.config.clock.now();
-        while let Some(seat) = self.maintainer.news.pop() {
-            work.due.push(seat);
+        if work.due.is_empty() {
+            self.collect_due(work, now);
         }
-        work.due.append(&mut work.near);
-        let tick = self.maintainer.tick_of(now);
-        work.wheel.turn(tick, &mut work.due);
-        work.now = tick.max(work.now);
-        work.due.sort_unstable();
-        work.due.dedup();
         let mut expired = Vec::new();
         let mut due = mem::take(&mut work.due);
         while expired.len() < CLOSES_PER_STEP
@@ -171,6 +165,19 @@ impl<K, C> Engine<K, C> {
         }
         work.due = due;
         expired
+    }
+
+    /// Turns the wheel, and adds what does not come from there.
+    fn collect_due(&self, work: &mut Work, now: u64) {
+        let Work { wheel, now: tick, due, near } = work;
+        due.append(near);
+        due.sort_unstable();
+        due.dedup();
+        while let Some(seat) = self.maintainer.news.pop() {
+            due.push(seat);
+        }
+        *tick = self.maintainer.tick_of(now).max(*tick);
+        wheel.turn(*tick, due);
     }
 
     fn look(&self, index: u32, now: u64) -> Look<'_, K, C> {

@@ -140,7 +140,7 @@ impl<T> Store<T> {
         let vacant = catch_unwind(AssertUnwindSafe(|| self.slab.vacant_entry())).ok()??;
         let key = vacant.key();
         vacant.insert(make(key));
-        let pin = self.slab.get(key)?;
+        let pin = self.slab.get(key).expect("nobody else knows this key yet");
         let record = NonNull::from(&*pin);
         // Made good in `remove`.
         mem::forget(pin);

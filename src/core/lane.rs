@@ -168,12 +168,24 @@ impl Lane {
         self.heads.iter().for_each(Head::bump);
     }
 
-    /// Takes all tickets, newest first. Stands for [`Lane::barrier`] as well.
+    /// Takes all tickets. Stands for [`Lane::barrier`] as well.
+    ///
+    /// Starts over only when another thread has compacted the lane meanwhile.
     pub fn drain(&self, core: &Core, mut each: impl FnMut(Claim)) {
-        // Relaxed: as in `pop`.
-        let epoch = self.epoch.load(Ordering::Relaxed);
-        for head in self.below(epoch) {
-            discard(core, head.detach(), &mut each);
+        loop {
+            // Relaxed: checked again below.
+            let epoch = self.epoch.load(Ordering::Relaxed);
+            // From the oldest to the newest, as tickets move while an epoch lasts,
+            // so that none escapes.
+            for age in (0..STACKS as u64).rev() {
+                let first = self.heads[stack(epoch.wrapping_sub(age))].detach();
+                discard(core, first, &mut each);
+            }
+            // Relaxed: if `rotate` raised the tag of the current stack before it was
+            // detached, the Acquire in `detach` makes the new epoch visible here.
+            if self.epoch.load(Ordering::Relaxed) == epoch {
+                return;
+            }
         }
     }
 
