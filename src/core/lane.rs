@@ -354,10 +354,14 @@ fn discard(core: &Core, first: u32, each: &mut dyn FnMut(Claim)) {
 fn descend(core: &Core, head: &Head, top: Tagged, mut each: impl FnMut(Found<'_>) -> bool) -> bool {
     let mut index = top.index();
     let mut steps = 0;
+    // The chain is made of tickets that existed when its head was loaded.
+    let steps_max = core.tickets_max();
     while index != NIL {
         steps += 1;
-        // A chain under change might lead in a circle, or to a ticket at home.
-        if index == AT_HOME || steps % STEPS_UNCHECKED == 0 && head.load() != top {
+        // A chain under change might lead in a circle, to a ticket at home, or along
+        // the copies that the caller makes of it.
+        let astray = index == AT_HOME || steps > steps_max;
+        if astray || steps % STEPS_UNCHECKED == 0 && head.load() != top {
             return false;
         }
         let found = core.find(index);
