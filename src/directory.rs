@@ -41,7 +41,7 @@ impl<K> Directory<K> {
             hasher: RandomState::new(),
             shards: (0..1 << SHARD_BITS).map(|_| ArcSwap::new(Arc::clone(&empty))).collect(),
             count: AtomicUsize::new(0),
-            step: Step::default(),
+            step: Step::new(),
         }
     }
 

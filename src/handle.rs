@@ -60,6 +60,12 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Group<K, C> {
         Some(Lease::new(&self.pool, raw))
     }
 
+    /// As [`Pool::get_if_owned`].
+    pub fn get_if_owned(&self, wanted: impl FnMut(&Meta) -> bool) -> Option<PooledOwned<K, C>> {
+        let raw = self.pool.engine().lease_if(&self.members, wanted)?;
+        Some(Lease::new(self.pool.clone(), raw))
+    }
+
     /// As [`Pool::insert`].
     ///
     /// # Errors

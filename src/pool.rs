@@ -89,6 +89,22 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Pool<K, C> {
         }
     }
 
+    /// As [`get_if`](Pool::get_if), but `'static`.
+    pub fn get_if_owned<Q>(
+        &self,
+        key: &Q,
+        wanted: impl FnMut(&Meta) -> bool,
+    ) -> Option<PooledOwned<K, C>>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        match self.engine.directory.with(key, |group| self.engine.lease_if(group, wanted)) {
+            Some(raw) => raw.map(|raw| Lease::new(self.clone(), raw)),
+            None => self.miss(),
+        }
+    }
+
     #[cold]
     fn miss<T>(&self) -> Option<T> {
         self.engine.counters.misses.add();

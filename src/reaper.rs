@@ -70,7 +70,7 @@ impl Maintainer {
         let tick = tick.as_nanos() as u64;
         Self {
             news: SegQueue::new(),
-            step: Step::default(),
+            step: Step::new(),
             work: Mutex::new(Work {
                 wheel: Wheel::new(now / tick),
                 now: now / tick,

@@ -131,7 +131,7 @@ pub(crate) struct Place<T> {
 
 impl<T> Store<T> {
     pub fn new() -> Self {
-        Self { slab: Slab::new_with_config::<Layout>(), step: Step::default() }
+        Self { slab: Slab::new_with_config::<Layout>(), step: Step::new() }
     }
 
     /// Puts in what `make` makes of its key, pinned. `None`, with `make` not

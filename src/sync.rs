@@ -38,10 +38,14 @@ mod imp {
     }
 
     /// Nothing, outside models.
-    #[derive(Debug, Default)]
+    #[derive(Debug)]
     pub(crate) struct Step;
 
     impl Step {
+        pub(crate) fn new() -> Self {
+            Self
+        }
+
         #[inline(always)]
         pub(crate) fn publish(&self) {}
 
@@ -61,10 +65,14 @@ mod imp {
     /// Stands for an opaque step that follows it at once, of an `ArcSwap`, a queue or
     /// a slab: loom then tries the steps of different threads in every order, and
     /// knows that such a structure publishes what is put into it.
-    #[derive(Debug, Default)]
+    #[derive(Debug)]
     pub(crate) struct Step(AtomicUsize);
 
     impl Step {
+        pub(crate) fn new() -> Self {
+            Self(AtomicUsize::new(0))
+        }
+
         /// Before something is put in.
         pub(crate) fn publish(&self) {
             self.0.fetch_add(1, Ordering::Release);
