@@ -26,7 +26,7 @@ use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::header::HOST;
 use hyper::{Request, Response, StatusCode};
-use slabpool::{ConfigError, Pool};
+use slabpool::{ConfigError, Meta, Pool};
 
 use connection::{Carrier, Connection};
 use relay::Relay;
@@ -180,17 +180,13 @@ impl Proxy {
         upstream: &Arc<Upstream>,
         repeatable: bool,
     ) -> Result<Carrier, Failure> {
-        while let Some(mut lease) = self.pool.get_owned(&upstream.address) {
-            if !lease.is_usable().await {
-                upstream.tally.dead.add();
-                lease.close();
-            } else if repeatable || lease.meta().idle_for < self.settings.trusted_idle {
+        let trusted = |meta: &Meta| repeatable || meta.idle_for < self.settings.trusted_idle;
+        while let Some(mut lease) = self.pool.get_if_owned(&upstream.address, trusted) {
+            if lease.is_usable().await {
                 return Ok(Carrier::Pooled(lease));
-            } else {
-                // The others are idle for longer still.
-                lease.close();
-                break;
             }
+            upstream.tally.dead.add();
+            lease.close();
         }
         self.open(upstream).await
     }
