@@ -18,7 +18,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Work, bound, pairs, together};
+use common::{Contender, Grouped, Work, bound, pairs, together};
 
 /// Turns that each contender gets.
 const ROUNDS: usize = 21;
@@ -26,15 +26,14 @@ const ROUNDS: usize = 21;
 /// How long a turn takes, about.
 const SLICE: Duration = Duration::from_millis(30);
 
-/// What the ratios refer to.
+/// What the ratios refer to, by the start of its name. Each section has one of the
+/// latter. Without one of the former, its pair on one thread is the measure.
 const QUEUE: &str = "ArrayQueue";
 const PEER: &str = "pingora-pool";
 
 /// A line of a table.
 struct Row {
-    name: String,
-    /// The row of the same section that it is compared with, by the start of its name.
-    peer: String,
+    name: &'static str,
     threads: usize,
     work: Work,
     /// Operations of each thread in a slice.
@@ -44,9 +43,8 @@ struct Row {
 }
 
 impl Row {
-    fn new(name: &str, peer: &str, threads: usize, work: Work) -> Self {
-        let (name, peer) = (name.to_owned(), peer.to_owned());
-        Self { name, peer, threads, work, count: 1, samples: Vec::new() }
+    fn new(name: &'static str, threads: usize, work: Work) -> Self {
+        Self { name, threads, work, count: 1, samples: Vec::new() }
     }
 
     /// Finds how many operations take a slice, and warms up by it.
@@ -101,41 +99,25 @@ fn main() {
 
 /// All contenders.
 fn sections() -> Vec<Section> {
-    let by_group = |threads, groups| {
-        let row = move |(name, new): (&str, fn(usize) -> Work)| {
-            Row::new(name, PEER, threads, new(groups))
-        };
-        pairs::BY_GROUP.map(row).into_iter().collect::<Vec<_>>()
+    let grouped = |title, threads, groups| {
+        let row = |(name, new): Grouped| Row::new(name, threads, new(groups));
+        Section { title, rows: pairs::BY_GROUP.map(row).into() }
     };
-    let simple = |(name, new): (&str, fn() -> Work), peer| Row::new(name, peer, 1, new());
-
-    let alone = by_group(1, 1);
-    let keys = pairs::BY_KEY.map(|row @ (name, _)| {
-        simple(
-            row,
-            if name.contains("u64") { "pingora-pool, 1,000 u64" } else { "pingora-pool, 1,000 60" },
-        )
-    });
-    let mut same = by_group(2, 1);
-    same.insert(1, Row::new("slabpool, handle, 2 lanes", PEER, 2, pairs::slabpool_lanes(1, 2)));
-    let evicting = bound::EVICTING.map(|row @ (name, _)| {
-        simple(
-            row,
-            if name.contains("new key") {
-                "pingora-pool put, new"
-            } else {
-                "pingora-pool put, one"
-            },
-        )
-    });
-    let churn = bound::CHURN.map(|row| simple(row, "pingora-pool put + get"));
+    let single = |title, contenders: &[Contender]| {
+        let row = |&(name, new): &Contender| Row::new(name, 1, new());
+        Section { title, rows: contenders.iter().map(row).collect() }
+    };
+    let mut same = grouped("Get and release, 2 threads, same group", 2, 1);
+    same.rows.insert(1, Row::new("slabpool, handle, 2 lanes", 2, pairs::slabpool_lanes(1, 2)));
     vec![
-        Section { title: "Get and release, 1 thread, 1 group", rows: alone },
-        Section { title: "Get and release, 1 thread, 1,000 groups", rows: keys.into() },
-        Section { title: "Get and release, 2 threads, same group", rows: same },
-        Section { title: "Get and release, 2 threads, a group each", rows: by_group(2, 2) },
-        Section { title: "Put into a full pool of 1,024", rows: evicting.into() },
-        Section { title: "A connection that comes and goes", rows: churn.into() },
+        grouped("Get and release, 1 thread, 1 group", 1, 1),
+        single("Get and release, 1 thread, 1,000 groups, u64 keys", &pairs::BY_NUMBER),
+        single("Get and release, 1 thread, 1,000 groups, 60-byte keys", &pairs::BY_PEER),
+        same,
+        grouped("Get and release, 2 threads, a group each", 2, 2),
+        single("Put into a full pool of 1,024, new key each", &bound::PUT_NEW_KEY),
+        single("Put into a full pool of 1,024, one key", &bound::PUT_ONE_KEY),
+        single("A connection that comes and goes", &bound::COME_AND_GO),
     ]
 }
 
@@ -151,11 +133,10 @@ fn print(section: &Section, alone: &[Row]) {
     };
     for row in &section.rows {
         let of = row.median();
-        // One queue is the measure of all that one thread does.
         let queue = median(&section.rows, QUEUE)
             .or_else(|| median(alone, QUEUE).filter(|_| row.threads == 1));
-        let peer = median(&section.rows, &row.peer);
-        let gain = median(alone, &row.name)
+        let peer = median(&section.rows, PEER);
+        let gain = median(alone, row.name)
             .filter(|_| row.threads > 1)
             .map(|one| format!("{:.2}", one * row.threads as f64 / of));
         println!(

@@ -6,32 +6,33 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use pingora_pool::ConnectionPool;
 
-use super::pairs::pingora_put;
-use super::{Connection, Work, pool};
+use super::{Connection, Contender, Work, pairs, pool};
 
 /// What a full pool holds.
 const BOUND: usize = 1_024;
 
 /// Each insertion closes the connection that was put longest ago; pingora-pool closes
-/// 17 at a time.
-pub const EVICTING: [(&str, fn() -> Work); 5] = [
-    ("slabpool put, new key each", slabpool_put_distinct),
-    ("pingora-pool put, new key each", || pingora_put_full(|connection| connection)),
-    ("slabpool put, one key", slabpool_put_one),
-    ("slabpool put, one key, handle", slabpool_put_handle),
-    ("pingora-pool put, one key", || pingora_put_full(|_| 7)),
+/// 17 at a time. Each connection has a key of its own.
+pub const PUT_NEW_KEY: [Contender; 2] =
+    [("slabpool", slabpool_put_new_key), ("pingora-pool", pingora_put_new_key)];
+
+/// The same, with all connections in one group.
+pub const PUT_ONE_KEY: [Contender; 3] = [
+    ("slabpool, handle", slabpool_put_handle),
+    ("slabpool, key", slabpool_put_one_key),
+    ("pingora-pool", pingora_put_one_key),
 ];
 
 /// A connection that comes and goes, with none closed for it.
-pub const CHURN: [(&str, fn() -> Work); 4] = [
+pub const COME_AND_GO: [Contender; 4] = [
     ("slabpool insert + detach, handle", slabpool_churn_handle),
     ("slabpool insert + detach, one key", || slabpool_churn(|_| 7)),
-    ("slabpool insert + detach, new key each", || slabpool_churn(|connection| connection)),
-    ("pingora-pool put + get, new key each", pingora_churn),
+    ("slabpool insert + detach, new key", || slabpool_churn(|connection| connection)),
+    ("pingora-pool put + get, new key", pingora_churn),
 ];
 
 /// A connection under a key of its own, so that its group comes and goes with it.
-pub fn slabpool_put_distinct() -> Work {
+pub fn slabpool_put_new_key() -> Work {
     let pool = pool::<u64>(BOUND);
     full(move |connection| {
         pool.put(&connection, connection).expect("others are idle");
@@ -39,7 +40,7 @@ pub fn slabpool_put_distinct() -> Work {
 }
 
 /// All under one key.
-pub fn slabpool_put_one() -> Work {
+pub fn slabpool_put_one_key() -> Work {
     let pool = pool::<u64>(BOUND);
     full(move |connection| {
         pool.put(&7, connection).expect("others are idle");
@@ -53,10 +54,19 @@ fn slabpool_put_handle() -> Work {
     })
 }
 
-/// The peer at its bound.
-pub fn pingora_put_full(key: impl Fn(Connection) -> u64 + Send + Sync + 'static) -> Work {
+/// As [`slabpool_put_new_key`].
+pub fn pingora_put_new_key() -> Work {
+    pingora_put(|connection| connection)
+}
+
+/// As [`slabpool_put_one_key`].
+pub fn pingora_put_one_key() -> Work {
+    pingora_put(|_| 7)
+}
+
+fn pingora_put(key: impl Fn(Connection) -> u64 + Send + Sync + 'static) -> Work {
     let pool = ConnectionPool::new(BOUND);
-    full(move |connection| pingora_put(&pool, key(connection), connection))
+    full(move |connection| pairs::pingora_put(&pool, key(connection), connection))
 }
 
 /// A new connection that is never released.
@@ -81,7 +91,7 @@ fn slabpool_churn(key: impl Fn(Connection) -> u64 + Send + Sync + 'static) -> Wo
 fn pingora_churn() -> Work {
     let pool = ConnectionPool::new(BOUND);
     numbered(move |connection| {
-        pingora_put(&pool, connection, connection);
+        pairs::pingora_put(&pool, connection, connection);
         black_box(pool.get(&connection)).expect("it was just put");
     })
 }

@@ -16,7 +16,7 @@ use deadpool::unmanaged;
 use parking_lot::Mutex;
 use pingora_pool::{ConnectionMeta, ConnectionPool};
 
-use super::{Connection, IDLE, Work, pool};
+use super::{Connection, Contender, Grouped, IDLE, Work, pool};
 
 /// Idle connections in a group that is used alone.
 const IDLE_PER_GROUP: u64 = 8;
@@ -32,7 +32,7 @@ const CAPACITY: usize = 4_096;
 const QUEUE_CAPACITY: usize = 64;
 
 /// Thread `n` uses group `n % groups`.
-pub const BY_GROUP: [(&str, fn(usize) -> Work); 8] = [
+pub const BY_GROUP: [Grouped; 8] = [
     ("slabpool, handle", slabpool_handle),
     ("slabpool, key", |groups| slabpool_keyed(numbers(groups, 1), IDLE_PER_GROUP)),
     ("pingora-pool", |groups| pingora(numbers(groups, 1), IDLE_PER_GROUP)),
@@ -43,20 +43,24 @@ pub const BY_GROUP: [(&str, fn(usize) -> Work); 8] = [
     ("SegQueue", seg_queue),
 ];
 
-/// One thread that goes through many groups.
-pub const BY_KEY: [(&str, fn() -> Work); 6] = [
-    ("slabpool, 1,000 u64 keys", || slabpool_keyed(numbers(1, KEYS), IDLE_PER_KEY)),
-    ("slabpool, 1,000 60-byte keys", || slabpool_keyed(peers(KEYS), IDLE_PER_KEY)),
-    ("pingora-pool, 1,000 u64 keys", || pingora(numbers(1, KEYS), IDLE_PER_KEY)),
-    ("pingora-pool, 1,000 60-byte keys", || pingora_hashing(peers(KEYS), IDLE_PER_KEY)),
-    ("Mutex<HashMap<u64, Vec>>, 1,000 keys", || mutex_map(numbers(1, KEYS), IDLE_PER_KEY)),
-    ("Mutex<HashMap<Peer, Vec>>, 1,000 keys", || mutex_map(peers(KEYS), IDLE_PER_KEY)),
+/// One thread that goes through 1,000 groups whose keys are numbers.
+pub const BY_NUMBER: [Contender; 3] = [
+    ("slabpool", slabpool_by_number),
+    ("pingora-pool", pingora_by_number),
+    ("Mutex<HashMap<u64, Vec>>", || mutex_map(numbers(1, KEYS), IDLE_PER_KEY)),
+];
+
+/// The same, with the keys that a proxy has.
+pub const BY_PEER: [Contender; 3] = [
+    ("slabpool", slabpool_by_peer),
+    ("pingora-pool", || pingora_hashing(peers(KEYS), IDLE_PER_KEY)),
+    ("Mutex<HashMap<Peer, Vec>>", || mutex_map(peers(KEYS), IDLE_PER_KEY)),
 ];
 
 /// What a proxy that speaks TLS keys its connections by. About 60 bytes are hashed
 /// and compared.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Peer {
+struct Peer {
     address: SocketAddr,
     server_name: String,
     client_certificate: u64,
@@ -87,8 +91,17 @@ pub fn slabpool_lanes(groups: usize, lanes: usize) -> Work {
     })
 }
 
-/// A lookup for each pair.
-pub fn slabpool_keyed<K>(lists: Vec<Vec<K>>, idle: u64) -> Work
+/// A lookup among 1,000 numbers for each pair.
+pub fn slabpool_by_number() -> Work {
+    slabpool_keyed(numbers(1, KEYS), IDLE_PER_KEY)
+}
+
+/// A lookup among 1,000 peers for each pair.
+pub fn slabpool_by_peer() -> Work {
+    slabpool_keyed(peers(KEYS), IDLE_PER_KEY)
+}
+
+fn slabpool_keyed<K>(lists: Vec<Vec<K>>, idle: u64) -> Work
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
 {
@@ -103,8 +116,13 @@ where
     })
 }
 
+/// As [`slabpool_by_number`].
+pub fn pingora_by_number() -> Work {
+    pingora(numbers(1, KEYS), IDLE_PER_KEY)
+}
+
 /// `get` and `put`, without the task that watches each idle connection in Pingora.
-pub fn pingora(lists: Vec<Vec<u64>>, idle: u64) -> Work {
+fn pingora(lists: Vec<Vec<u64>>, idle: u64) -> Work {
     let pool = ConnectionPool::new(CAPACITY);
     fill(&lists, idle, |key, connection| pingora_put(&pool, *key, connection));
     keyed(lists, move |key| {
@@ -187,13 +205,13 @@ fn seg_queue(groups: usize) -> Work {
 
 /// `groups` lists of `each` keys, all different, and spread like the hashes that
 /// pingora-pool is given.
-pub fn numbers(groups: usize, each: usize) -> Vec<Vec<u64>> {
+fn numbers(groups: usize, each: usize) -> Vec<Vec<u64>> {
     let key = |n: usize| (n as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (0..groups).map(|group| (0..each).map(|n| key(group * each + n)).collect()).collect()
 }
 
 /// One list of keys. Half of the servers share an address.
-pub fn peers(keys: usize) -> Vec<Vec<Peer>> {
+fn peers(keys: usize) -> Vec<Vec<Peer>> {
     let peer = |n: usize| Peer {
         address: SocketAddr::from((Ipv4Addr::from_bits(0x0a00_0000 + n as u32 / 2), 443)),
         server_name: format!("{n:05}.eu-west-1.example.com"),
