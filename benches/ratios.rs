@@ -12,7 +12,8 @@
 //!
 //! Each contender is described where it is made, in `common/`. Times are wall time: with
 //! two threads, from the start of the first to the end of the last, over the operations
-//! of one of them. A machine with less than two idle cores says nothing there.
+//! of one of them. A turn of two threads counts only if two cores were idle before and
+//! after it, and a row that has too few such turns stays empty.
 
 mod common;
 
@@ -31,6 +32,9 @@ const SLICE: Duration = Duration::from_millis(30);
 const QUEUE: &str = "ArrayQueue";
 const PEER: &str = "pingora-pool";
 
+/// The fewest turns that count, for a row to be printed.
+const TURNS_MIN: usize = 5;
+
 /// A line of a table.
 struct Row {
     name: &'static str,
@@ -38,7 +42,7 @@ struct Row {
     work: Work,
     /// Operations of each thread in a slice.
     count: u64,
-    /// Nanoseconds for each operation, a sample for each round.
+    /// Nanoseconds for each operation, a sample for each turn that counts.
     samples: Vec<f64>,
 }
 
@@ -61,12 +65,22 @@ impl Row {
     }
 
     fn sample(&mut self) {
+        let fair = || self.threads == 1 || two_cores_idle();
+        let fair_before = fair();
         let took = together(&self.work, self.threads, self.count);
-        self.samples.push(took.as_nanos() as f64 / self.count as f64);
+        if fair_before && fair() {
+            self.samples.push(took.as_nanos() as f64 / self.count as f64);
+        }
     }
 
-    fn median(&self) -> f64 {
-        self.samples[self.samples.len() / 2]
+    /// The least, the median, and the most, once the samples are sorted.
+    fn spread(&self) -> Option<[f64; 3]> {
+        let turns = self.samples.len();
+        (turns >= TURNS_MIN).then(|| [0, turns / 2, turns - 1].map(|n| self.samples[n]))
+    }
+
+    fn median(&self) -> Option<f64> {
+        self.spread().map(|[_, median, _]| median)
     }
 }
 
@@ -121,31 +135,42 @@ fn sections() -> Vec<Section> {
     ]
 }
 
+/// Whether two threads do what shares nothing as fast as one does.
+fn two_cores_idle() -> bool {
+    /// About a millisecond of it.
+    const COUNT: u64 = 400_000;
+    const SLOWER_MAX: f64 = 1.25;
+    let work = pairs::nothing_shared(1);
+    let [one, two] = [1, 2].map(|threads| together(&work, threads, COUNT).as_secs_f64());
+    two < one * SLOWER_MAX
+}
+
 /// Prints a section as a table. Throughput is compared with the contender's own in
 /// `alone`.
 fn print(section: &Section, alone: &[Row]) {
     println!("\n### {}\n", section.title);
-    println!("| | ns, median | min-max | / {QUEUE} | / {PEER} | throughput / 1 thread |");
-    println!("|---|---:|---:|---:|---:|---:|");
-    let ratio = |to: Option<f64>, of: f64| to.map_or("".into(), |to| format!("{:.2}", of / to));
+    println!("| | ns, median | min-max | / {QUEUE} | / {PEER} | throughput / 1 thread | turns |");
+    println!("|---|---:|---:|---:|---:|---:|---:|");
     let median = |rows: &[Row], name: &str| {
-        rows.iter().find(|row| row.name.starts_with(name)).map(Row::median)
+        rows.iter().find(|row| row.name.starts_with(name)).and_then(Row::median)
     };
     for row in &section.rows {
-        let of = row.median();
+        let (name, turns) = (row.name, row.samples.len());
+        let Some([least, of, most]) = row.spread() else {
+            println!("| {name} | | | | | | {turns} |");
+            continue;
+        };
+        let ratio = |to: Option<f64>| to.map(|to| format!("{:.2}", of / to)).unwrap_or_default();
         let queue = median(&section.rows, QUEUE)
             .or_else(|| median(alone, QUEUE).filter(|_| row.threads == 1));
         let peer = median(&section.rows, PEER);
-        let gain = median(alone, row.name)
+        let gain = median(alone, name)
             .filter(|_| row.threads > 1)
             .map(|one| format!("{:.2}", one * row.threads as f64 / of));
         println!(
-            "| {} | {of:.1} | {:.1}-{:.1} | {} | {} | {} |",
-            row.name,
-            row.samples[0],
-            row.samples[row.samples.len() - 1],
-            ratio(queue, of),
-            ratio(peer, of),
+            "| {name} | {of:.1} | {least:.1}-{most:.1} | {} | {} | {} | {turns} |",
+            ratio(queue),
+            ratio(peer),
             gain.unwrap_or_default(),
         );
     }

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::hint::black_box;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ahash::RandomState;
 use crossbeam_queue::{ArrayQueue, SegQueue};
@@ -32,7 +33,7 @@ const CAPACITY: usize = 4_096;
 const QUEUE_CAPACITY: usize = 64;
 
 /// Thread `n` uses group `n % groups`.
-pub const BY_GROUP: [Grouped; 8] = [
+pub const BY_GROUP: [Grouped; 10] = [
     ("slabpool, handle", slabpool_handle),
     ("slabpool, key", |groups| slabpool_keyed(numbers(groups, 1), IDLE_PER_GROUP)),
     ("pingora-pool", |groups| pingora(numbers(groups, 1), IDLE_PER_GROUP)),
@@ -41,6 +42,8 @@ pub const BY_GROUP: [Grouped; 8] = [
     ("Mutex<HashMap<u64, Vec>>", |groups| mutex_map(numbers(groups, 1), IDLE_PER_GROUP)),
     ("ArrayQueue", array_queue),
     ("SegQueue", seg_queue),
+    ("one fetch_add", fetch_add),
+    ("nothing shared", nothing_shared),
 ];
 
 /// One thread that goes through 1,000 groups whose keys are numbers.
@@ -201,6 +204,22 @@ fn seg_queue(groups: usize) -> Work {
         let connection = black_box(queue.pop().expect(IDLE));
         queue.push(connection);
     })
+}
+
+/// The least that anything shared costs.
+fn fetch_add(groups: usize) -> Work {
+    unkeyed(
+        groups,
+        |_| AtomicU64::new(0),
+        |word| {
+            black_box(word.fetch_add(1, Ordering::AcqRel));
+        },
+    )
+}
+
+/// Some work in registers. On two idle cores, two threads do twice what one does.
+pub fn nothing_shared(groups: usize) -> Work {
+    unkeyed(groups, |_| (), |()| (0..16_u64).for_each(|n| _ = black_box(n)))
 }
 
 /// `groups` lists of `each` keys, all different, and spread like the hashes that
