@@ -95,8 +95,10 @@ struct Section {
 }
 
 fn main() {
-    // What `cargo test --benches` passes: see that it works, and be done.
-    let test = std::env::args().any(|argument| argument == "--test");
+    // `cargo bench` passes `--bench`, and `cargo test` does not: see that it works, and be
+    // done.
+    let passed = |flag: &str| std::env::args().any(|argument| argument == flag);
+    let test = !passed("--bench") || passed("--test");
     let (rounds, slice) = if test { (1, Duration::from_micros(10)) } else { (ROUNDS, SLICE) };
 
     let start = Instant::now();
@@ -147,12 +149,14 @@ fn sections() -> Vec<Section> {
 
 /// Whether two threads do what shares nothing as fast as one does.
 fn two_cores_idle() -> bool {
-    /// About a millisecond of it.
+    /// Less than a millisecond of it.
     const COUNT: u64 = 400_000;
     const SLOWER_MAX: f64 = 1.25;
     let work = pairs::nothing_shared(1);
-    let [one, two] = [1, 2].map(|threads| together(&work, threads, COUNT).as_secs_f64());
-    two < one * SLOWER_MAX
+    let took = |threads| together(&work, threads, COUNT).as_secs_f64();
+    // One thread may be interrupted too, but hardly three times in a row.
+    let one = (0..3).map(|_| took(1)).fold(f64::INFINITY, f64::min);
+    took(2) < one * SLOWER_MAX
 }
 
 /// Prints a section as a table. Throughput is compared with the contender's own in
