@@ -144,7 +144,7 @@ impl<K, C> Engine<K, C> {
                         if self.is_fit(&lease, group, now) {
                             return Some(lease);
                         }
-                        self.end_unfit(lease, now);
+                        self.refuse(lease, now);
                     }
                     Redeemed::Void => self.core.give_ticket(ticket),
                     Redeemed::Orphaned => {
@@ -185,6 +185,14 @@ impl<K, C> Engine<K, C> {
         !seat.is_expired(now)
             && Mark::is_of(seat.mark.get(), self.generation_of(group))
             && lease.uses() <= group.limits.max_uses()
+    }
+
+    /// Ends a lease that nobody got to see: its connection is not fit for use.
+    #[cold]
+    pub fn refuse(&self, lease: RawLease<K, C>, now: u64) {
+        // The claim has raised the incarnation, but is no hit.
+        self.counters.vacated.add();
+        self.end_unfit(lease, now);
     }
 
     /// Ends a lease on a connection that is not fit for use.

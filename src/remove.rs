@@ -183,7 +183,7 @@ impl<K, C> Engine<K, C> {
         if self.is_fit(&lease, group, now) {
             return Some(lease);
         }
-        self.end_unfit(lease, now);
+        self.refuse(lease, now);
         None
     }
 
