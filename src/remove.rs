@@ -152,7 +152,12 @@ impl<K, C> Engine<K, C> {
             if seat.is_expired(now) || !seat.state.load().honours(claim.incarnation) {
                 return true;
             }
-            if wanted(&self.peek(seat, claim, now)) {
+            let meta = self.peek(seat, claim, now);
+            // Those that are not fit stay for maintenance: to close them here would
+            // change the chain under the walk, which gives up when that goes on.
+            let fit = Mark::is_of(seat.mark.get(), self.generation_of(group))
+                && meta.uses <= group.limits.max_uses();
+            if fit && wanted(&meta) {
                 lease = self.lease_this(seat, claim, group, now);
             }
             lease.is_none()
