@@ -156,11 +156,30 @@ impl Lane {
 
     /// Takes all tickets, newest first. Stands for [`Lane::barrier`] as well.
     pub fn drain(&self, core: &Core, mut each: impl FnMut(Claim)) {
-        // Relaxed: as in `pop`.
-        let epoch = self.epoch.load(Ordering::Relaxed);
-        for head in self.below(epoch) {
-            discard(core, head.detach(), &mut each);
+        loop {
+            // Relaxed: as in `pop`.
+            let epoch = self.epoch.load(Ordering::Relaxed);
+            // All stacks before the first ticket: `each` may compact the lane.
+            let mut chains = [NIL; STACKS];
+            for (chain, head) in chains.iter_mut().zip(self.below(epoch)) {
+                *chain = head.detach();
+            }
+            for first in chains {
+                discard(core, first, &mut each);
+            }
+            if self.is_drained(epoch) {
+                return;
+            }
         }
+    }
+
+    /// Whether nothing was moved into a stack that a drain had passed. A merge
+    /// publishes its copies before it empties the old stack, so that a drain which
+    /// came too late for that finds them here; pushes go to the current stack alone.
+    fn is_drained(&self, epoch: u64) -> bool {
+        // Relaxed: as in `current`.
+        self.epoch.load(Ordering::Relaxed) == epoch
+            && self.below(epoch).skip(1).all(|head| head.load().is_empty())
     }
 
     /// Throws away void tickets that lie on top. Returns how many.
