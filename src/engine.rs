@@ -12,7 +12,8 @@ use std::sync::{Arc, Weak};
 use crate::builder::Config;
 use crate::capacity::{Capacity, Permit};
 use crate::core::lru::Lru;
-use crate::core::seat::{Mark, Phase, Seat, Word};
+use crate::core::seat::{Mark, Phase, Seat};
+use crate::core::tagged::NIL;
 use crate::core::ticket::{Claim, SPARE};
 use crate::core::{Core, Found};
 use crate::directory::Directory;
@@ -54,8 +55,8 @@ pub(crate) struct RawLease<K, C> {
     /// **E1** Points into the pool's arena of seats, which lives as long as the
     /// pool, which every lease keeps alive.
     seat: NonNull<Seat>,
-    /// How long the connection was idle before, in nanoseconds.
-    pub idle_for: u64,
+    /// When the lease began.
+    pub since: u64,
     /// The ticket that the release will push.
     ticket: u32,
     pub reused: bool,
@@ -63,8 +64,9 @@ pub(crate) struct RawLease<K, C> {
 }
 
 impl<K, C> RawLease<K, C> {
-    pub fn new(seat: &Seat, ticket: u32, idle_for: u64, reused: bool) -> Self {
-        Self { seat: NonNull::from(seat), idle_for, ticket, reused, _record: PhantomData }
+    #[inline(always)]
+    pub fn new(seat: &Seat, ticket: u32, since: u64, reused: bool) -> Self {
+        Self { seat: NonNull::from(seat), since, ticket, reused, _record: PhantomData }
     }
 
     #[inline(always)]
@@ -130,21 +132,46 @@ impl<K, C> Engine<K, C> {
     }
 
     /// Leases the connection that was released last.
-    #[inline]
+    #[inline(always)]
     pub fn lease(&self, group: &Members<K>) -> Option<RawLease<K, C>> {
         let now = self.config.clock.now();
+        let (seat, ticket) = self.lease_home(group, now)?;
+        Some(RawLease::new(seat, ticket, now, true))
+    }
+
+    /// A seat that is leased to the caller, and the ticket that it had.
+    #[inline(always)]
+    fn lease_home(&self, group: &Members<K>, now: u64) -> Option<(&Seat, u32)> {
+        let mut left_over = NIL;
+        if let Some((ticket, seat)) = group.lanes.pop_home(&self.core) {
+            if seat.state.claim(seat.ticket.incarnation()).is_ok() {
+                if self.is_fit(seat, group, now) {
+                    return Some((seat, ticket));
+                }
+                self.refuse(RawLease::new(seat, ticket, now, true), now);
+            } else {
+                left_over = ticket;
+            }
+        }
+        self.search(group, now, left_over)
+    }
+
+    /// As [`Engine::lease_home`], with all that may come in between. `left_over` is a
+    /// ticket that could not be redeemed at once.
+    #[cold]
+    #[inline(never)]
+    fn search(&self, group: &Members<K>, now: u64, left_over: u32) -> Option<(&Seat, u32)> {
+        let mut popped = (left_over != NIL).then(|| (left_over, self.core.find(left_over)));
         let mut orphan = None;
         loop {
-            while let Some((ticket, found)) = group.lanes.pop(&self.core) {
-                let Found { seat, .. } = found;
-                match redeem(seat, found.ticket.incarnation()) {
+            while let Some((ticket, found)) = popped.take().or_else(|| group.lanes.pop(&self.core))
+            {
+                match redeem(found.seat, found.ticket.incarnation()) {
+                    Redeemed::Leased if self.is_fit(found.seat, group, now) => {
+                        return Some((found.seat, ticket));
+                    }
                     Redeemed::Leased => {
-                        let idle_for = now.saturating_sub(seat.stamp.get());
-                        let lease = RawLease::new(seat, ticket, idle_for, true);
-                        if self.is_fit(&lease, group, now) {
-                            return Some(lease);
-                        }
-                        self.refuse(lease, now);
+                        self.refuse(RawLease::new(found.seat, ticket, now, true), now);
                     }
                     Redeemed::Void => self.core.give_ticket(ticket),
                     Redeemed::Orphaned => {
@@ -178,13 +205,15 @@ impl<K, C> Engine<K, C> {
         })
     }
 
-    /// Whether a connection that comes out of the pool may be used.
+    /// Whether a connection that comes out of the pool may be used. The caller owns
+    /// its seat.
     #[inline(always)]
-    pub fn is_fit(&self, lease: &RawLease<K, C>, group: &Members<K>, now: u64) -> bool {
-        let seat = lease.seat();
+    pub fn is_fit(&self, seat: &Seat, group: &Members<K>, now: u64) -> bool {
+        // SAFETY: the caller owns the seat.
+        let record = unsafe { record_of::<K, C>(seat) };
         !seat.is_expired(now)
             && Mark::is_of(seat.mark.get(), self.generation_of(group))
-            && lease.uses() <= group.limits.max_uses()
+            && seat.state.own().wrapping_sub(record.uses_base) <= group.limits.max_uses()
     }
 
     /// Ends a lease that nobody got to see: its connection is not fit for use.
@@ -218,7 +247,7 @@ impl<K, C> Engine<K, C> {
     }
 
     /// Ends a lease by making the connection idle, or closes it if its time is up.
-    #[inline]
+    #[inline(always)]
     pub fn release(&self, lease: RawLease<K, C>) {
         let now = self.config.clock.now();
         let seat = lease.seat();
@@ -227,22 +256,23 @@ impl<K, C> Engine<K, C> {
         let generation = self.generation();
         let patience = record.patience.min(group.limits.idle_timeout());
         let deadline = now.saturating_add(patience).min(record.retire_at);
-        let spell = seat.deadline.get().saturating_sub(seat.stamp.get());
+        let spell = seat.deadline.get().wrapping_sub(seat.stamp.get());
         seat.stamp.set(now);
         seat.deadline.set(deadline);
-        if deadline.saturating_sub(now) < spell && deadline != NEVER {
+        if deadline.wrapping_sub(now) < spell && deadline != NEVER {
             // The reaper would look too late: a limit was lowered, or the lifetime
             // is about to end.
             self.watch(record.seat, seat);
         }
+        let incarnation = seat.state.own();
         let mark = seat.mark.get();
         let fit = now < deadline
             && Mark::is_of(mark, generation.wrapping_add(group.generation()))
-            && lease.uses() < group.limits.max_uses();
+            && incarnation.wrapping_sub(record.uses_base) < group.limits.max_uses();
         if !fit {
             return self.end_unfit(lease, now);
         }
-        let claim = Claim { seat: record.seat, incarnation: seat.state.own() };
+        let claim = Claim { seat: record.seat, incarnation };
         let ticket = if lease.ticket & SPARE == 0 {
             lease.ticket
         } else {
@@ -264,18 +294,29 @@ impl<K, C> Engine<K, C> {
         generation: u32,
         group: &Members<K>,
     ) {
-        let own = self.core.find(ticket).ticket;
+        let own = Found::of(&self.core, seat, ticket);
         own.set_incarnation(claim.incarnation);
         let cap = group.limits.max_idle();
         seat.state.rest(claim.incarnation);
         if cap == Limits::UNCAPPED {
             group.lanes.push(own, ticket);
-        } else if !group.lanes.push_capped(&self.core, ticket, cap) {
-            self.core.give_ticket(ticket);
-            return self.remove_idle(claim, CloseReason::GroupFull);
+        } else if !self.push_capped(claim, ticket, group, cap) {
+            return;
         }
         // From here on the connection, its group included, is anybody's.
         self.check_shelved(seat, claim, generation);
+    }
+
+    /// Pushes the ticket of a connection that was made idle, or closes the
+    /// connection if its group has enough.
+    #[cold]
+    fn push_capped(&self, claim: Claim, ticket: u32, group: &Members<K>, cap: u32) -> bool {
+        let pushed = group.lanes.push_capped(&self.core, ticket, cap);
+        if !pushed {
+            self.core.give_ticket(ticket);
+            self.remove_idle(claim, CloseReason::GroupFull);
+        }
+        pushed
     }
 
     /// What must be done after a connection was made idle: see that the pool still
@@ -461,29 +502,18 @@ impl<K, C> Engine<K, C> {
     }
 }
 
-#[inline(always)]
+/// Tries a ticket on its seat.
 fn redeem(seat: &Seat, incarnation: u64) -> Redeemed {
-    match seat.state.claim(incarnation) {
-        Ok(()) => Redeemed::Leased,
-        Err(word) => redeem_late(seat, incarnation, word),
-    }
-}
-
-/// As [`redeem`], when the seat was found in state `word`.
-#[cold]
-fn redeem_late(seat: &Seat, incarnation: u64, mut word: Word) -> Redeemed {
     loop {
-        if !word.honours(incarnation) {
-            return Redeemed::Void;
+        match seat.state.claim(incarnation) {
+            Ok(()) => return Redeemed::Leased,
+            Err(word) if !word.honours(incarnation) => return Redeemed::Void,
+            Err(_) => {}
         }
         if seat.state.orphan(incarnation).is_ok() {
             return Redeemed::Orphaned;
         }
         // The inspection has ended in between: the ticket is good or void.
-        match seat.state.claim(incarnation) {
-            Ok(()) => return Redeemed::Leased,
-            Err(actual) => word = actual,
-        }
     }
 }
 

@@ -45,7 +45,7 @@ impl<K, C> Engine<K, C> {
         let seat = self.core.seats.get(admitted.seat);
         seat.state.occupy_leased(admitted.incarnation);
         self.watch(admitted.seat, seat);
-        Ok(RawLease::new(seat, admitted.ticket, 0, false))
+        Ok(RawLease::new(seat, admitted.ticket, seat.stamp.get(), false))
     }
 
     /// Takes a connection and makes it idle at once. The caller has entered the
@@ -187,6 +187,7 @@ impl<K, C> Engine<K, C> {
     }
 
     /// Makes sure that the reaper looks at the seat when its connection expires.
+    #[cold]
     pub fn watch(&self, index: u32, seat: &Seat) {
         let deadline = seat.deadline.get();
         if deadline != NEVER {

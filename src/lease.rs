@@ -53,7 +53,7 @@ impl<P: Borrow<Pool<K, C>>, K, C> Lease<P, K, C> {
     /// instead if its time is up, or its group has enough, or the pool was closed.
     ///
     /// Takes no lock and does not allocate: one read-modify-write.
-    #[inline]
+    #[inline(always)]
     pub fn release(self) {
         let (pool, raw) = self.into_parts();
         pool.borrow().engine().release(raw);

@@ -59,3 +59,12 @@ pub use settings::{GroupSettings, PutOptions};
 pub use stats::{Closes, Meta, Stats, Status};
 pub use time::{Clock, ManualClock};
 pub use token::Token;
+
+// The slab's keys need 64 bits for its threads, places and generations.
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("slabpool needs a 64-bit target");
+
+/// The code in README.md compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -183,9 +183,9 @@ impl<K, C> Engine<K, C> {
             self.discard(claim, CloseReason::Cleared);
             return None;
         };
-        let lease = RawLease::new(seat, ticket, now.saturating_sub(seat.stamp.get()), true);
+        let lease = RawLease::new(seat, ticket, now, true);
         self.tidy(group);
-        if self.is_fit(&lease, group, now) {
+        if self.is_fit(seat, group, now) {
             return Some(lease);
         }
         self.refuse(lease, now);
@@ -196,7 +196,8 @@ impl<K, C> Engine<K, C> {
         let born = self.core.card(lease.record().seat).born.get();
         Meta {
             age: Duration::from_nanos(self.config.clock.now().saturating_sub(born)),
-            idle_for: Duration::from_nanos(lease.idle_for),
+            // The stamp is that of the last release, until the next one.
+            idle_for: Duration::from_nanos(lease.since.saturating_sub(lease.seat().stamp.get())),
             uses: lease.uses(),
             reused: lease.reused,
         }

@@ -39,8 +39,9 @@
 //! * **L4** Whenever the ring turns, the stacks before middle are empty: the merge
 //!   before it has emptied the old one, and nobody pushes to any but the current.
 
+use crate::core::seat::Seat;
 use crate::core::tagged::{Head, NIL, Tagged};
-use crate::core::ticket::{AT_HOME, Claim, Ticket};
+use crate::core::ticket::{AT_HOME, Claim, SPARE, Ticket};
 use crate::core::{Core, Found};
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
 
@@ -120,17 +121,30 @@ impl Lane {
     ///
     /// `None` says that each stack was empty when it was looked at, not that all
     /// were at once; see [`Lane::emptiness`].
-    #[inline(always)]
     pub fn pop<'a>(&self, core: &'a Core) -> Option<(u32, Found<'a>)> {
         // Relaxed: a late view of the epoch costs order among threads that race,
         // and finds the same tickets.
         let epoch = self.epoch.load(Ordering::Relaxed);
-        pop_stack(&self.heads[stack(epoch)], core).or_else(|| self.pop_lower(core, epoch))
+        self.below(epoch).find_map(|head| pop_stack(head, core))
     }
 
-    #[cold]
-    fn pop_lower<'a>(&self, core: &'a Core, epoch: u64) -> Option<(u32, Found<'a>)> {
-        self.below(epoch).skip(1).find_map(|head| pop_stack(head, core))
+    /// Takes the newest ticket, if it is on the current stack and at home with its
+    /// seat: the common case, with nothing in it but that. The caller owns the
+    /// ticket, whose number is that of the seat.
+    #[inline(always)]
+    pub fn pop_home<'a>(&self, core: &'a Core) -> Option<(u32, &'a Seat)> {
+        // Relaxed: as in `pop`.
+        let head = &self.heads[stack(self.epoch.load(Ordering::Relaxed))];
+        loop {
+            let top = head.load();
+            if top.index() >= SPARE {
+                return None; // a spare, or NIL
+            }
+            let seat = core.seats.get(top.index());
+            if head.unlink(top, seat.ticket.below()) {
+                return Some((top.index(), seat));
+            }
+        }
     }
 
     /// The stacks from the newest to the oldest.

@@ -42,7 +42,13 @@ pub struct Found<'a> {
     seat_index: u32,
 }
 
-impl Found<'_> {
+impl<'a> Found<'a> {
+    /// A ticket found by way of its seat: the seat's own, or a spare.
+    #[inline(always)]
+    pub fn of(core: &'a Core, seat: &'a Seat, ticket: u32) -> &'a Ticket {
+        if ticket & SPARE == 0 { &seat.ticket } else { core.find_spare(ticket).ticket }
+    }
+
     #[inline(always)]
     pub fn claim(&self) -> Claim {
         Claim { seat: self.seat_index, incarnation: self.ticket.incarnation() }
