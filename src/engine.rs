@@ -148,7 +148,7 @@ impl<K, C> Engine<K, C> {
                 if self.is_fit(seat, group, now) {
                     return Some((seat, ticket));
                 }
-                self.refuse(RawLease::new(seat, ticket, now, true), now);
+                self.refuse(RawLease::new(seat, ticket, now, true));
             } else {
                 left_over = ticket;
             }
@@ -171,7 +171,7 @@ impl<K, C> Engine<K, C> {
                         return Some((found.seat, ticket));
                     }
                     Redeemed::Leased => {
-                        self.refuse(RawLease::new(found.seat, ticket, now, true), now);
+                        self.refuse(RawLease::new(found.seat, ticket, now, true));
                     }
                     Redeemed::Void => self.core.give_ticket(ticket),
                     Redeemed::Orphaned => {
@@ -218,15 +218,16 @@ impl<K, C> Engine<K, C> {
 
     /// Ends a lease that nobody got to see: its connection is not fit for use.
     #[cold]
-    pub fn refuse(&self, lease: RawLease<K, C>, now: u64) {
+    pub fn refuse(&self, lease: RawLease<K, C>) {
         // The claim has raised the incarnation, but is no hit.
         self.counters.vacated.add();
+        let now = lease.since;
         self.end_unfit(lease, now);
     }
 
     /// Ends a lease on a connection that is not fit for use.
     #[cold]
-    pub fn end_unfit(&self, lease: RawLease<K, C>, now: u64) {
+    fn end_unfit(&self, lease: RawLease<K, C>, now: u64) {
         let seat = lease.seat();
         let record = lease.record();
         let mark = seat.mark.get();

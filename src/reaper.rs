@@ -22,7 +22,7 @@ use crate::core::ticket::Claim;
 use crate::core::wheel::Wheel;
 use crate::engine::{Engine, Removed, record_of};
 use crate::error::CloseReason;
-use crate::sync::{AtomicBool, Ordering};
+use crate::sync::{AtomicBool, Ordering, Step};
 use crate::time::NEVER;
 
 /// Closes in one step.
@@ -44,6 +44,7 @@ pub(crate) fn tick_for(idle_timeout: Option<Duration>) -> Duration {
 pub(crate) struct Maintainer {
     /// Seats whose alarm was set or moved forward.
     news: SegQueue<u32>,
+    step: Step,
     work: Mutex<Work>,
     sweep_wanted: AtomicBool,
     /// Nanoseconds.
@@ -69,6 +70,7 @@ impl Maintainer {
         let tick = tick.as_nanos() as u64;
         Self {
             news: SegQueue::new(),
+            step: Step::default(),
             work: Mutex::new(Work {
                 wheel: Wheel::new(now / tick),
                 now: now / tick,
@@ -89,6 +91,7 @@ impl Maintainer {
 
     /// Tells the reaper of a seat whose alarm was set or moved forward.
     pub fn notify(&self, seat: u32) {
+        self.step.publish();
         self.news.push(seat);
     }
 
@@ -149,15 +152,9 @@ impl<K, C> Engine<K, C> {
         };
         let work = &mut *work;
         let now = self.config.clock.now();
-        while let Some(seat) = self.maintainer.news.pop() {
-            work.due.push(seat);
+        if work.due.is_empty() {
+            self.collect_due(work, now);
         }
-        work.due.append(&mut work.near);
-        let tick = self.maintainer.tick_of(now);
-        work.wheel.turn(tick, &mut work.due);
-        work.now = tick.max(work.now);
-        work.due.sort_unstable();
-        work.due.dedup();
         let mut expired = Vec::new();
         let mut due = mem::take(&mut work.due);
         while expired.len() < CLOSES_PER_STEP
@@ -171,6 +168,20 @@ impl<K, C> Engine<K, C> {
         }
         work.due = due;
         expired
+    }
+
+    /// Turns the wheel, and adds what does not come from there.
+    fn collect_due(&self, work: &mut Work, now: u64) {
+        let Work { wheel, now: tick, due, near } = work;
+        due.append(near);
+        due.sort_unstable();
+        due.dedup();
+        self.maintainer.step.observe();
+        while let Some(seat) = self.maintainer.news.pop() {
+            due.push(seat);
+        }
+        *tick = self.maintainer.tick_of(now).max(*tick);
+        wheel.turn(*tick, due);
     }
 
     fn look(&self, index: u32, now: u64) -> Look<'_, K, C> {

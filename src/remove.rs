@@ -188,7 +188,7 @@ impl<K, C> Engine<K, C> {
         if self.is_fit(seat, group, now) {
             return Some(lease);
         }
-        self.refuse(lease, now);
+        self.refuse(lease);
         None
     }
 

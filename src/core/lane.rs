@@ -49,7 +49,7 @@ use crate::sync::{AtomicBool, AtomicU64, Ordering};
 pub const STACKS: usize = 4;
 
 /// After so many steps down a chain, look whether it still is the chain.
-const STEPS_UNCHECKED: usize = 64;
+const STEPS_UNCHECKED: usize = if cfg!(slabpool_loom) { 4 } else { 64 };
 
 /// How often a walk or a merge starts over because the chain changed.
 const ATTEMPTS: usize = 8;
@@ -168,32 +168,25 @@ impl Lane {
         self.heads.iter().for_each(Head::bump);
     }
 
-    /// Takes all tickets, newest first. Stands for [`Lane::barrier`] as well.
+    /// Takes all tickets. Stands for [`Lane::barrier`] as well.
+    ///
+    /// Starts over only when another thread has compacted the lane meanwhile.
     pub fn drain(&self, core: &Core, mut each: impl FnMut(Claim)) {
         loop {
-            // Relaxed: as in `pop`.
+            // Relaxed: checked again below.
             let epoch = self.epoch.load(Ordering::Relaxed);
-            // All stacks before the first ticket: `each` may compact the lane.
-            let mut chains = [NIL; STACKS];
-            for (chain, head) in chains.iter_mut().zip(self.below(epoch)) {
-                *chain = head.detach();
-            }
-            for first in chains {
+            // From the oldest to the newest, as tickets move while an epoch lasts,
+            // so that none escapes.
+            for age in (0..STACKS as u64).rev() {
+                let first = self.heads[stack(epoch.wrapping_sub(age))].detach();
                 discard(core, first, &mut each);
             }
-            if self.is_drained(epoch) {
+            // Relaxed: if `rotate` raised the tag of the current stack before it was
+            // detached, the Acquire in `detach` makes the new epoch visible here.
+            if self.epoch.load(Ordering::Relaxed) == epoch {
                 return;
             }
         }
-    }
-
-    /// Whether nothing was moved into a stack that a drain had passed. A merge
-    /// publishes its copies before it empties the old stack, so that a drain which
-    /// came too late for that finds them here; pushes go to the current stack alone.
-    fn is_drained(&self, epoch: u64) -> bool {
-        // Relaxed: as in `current`.
-        self.epoch.load(Ordering::Relaxed) == epoch
-            && self.below(epoch).skip(1).all(|head| head.load().is_empty())
     }
 
     /// Throws away void tickets that lie on top. Returns how many.
@@ -361,10 +354,14 @@ fn discard(core: &Core, first: u32, each: &mut dyn FnMut(Claim)) {
 fn descend(core: &Core, head: &Head, top: Tagged, mut each: impl FnMut(Found<'_>) -> bool) -> bool {
     let mut index = top.index();
     let mut steps = 0;
+    // The chain is made of tickets that existed when its head was loaded.
+    let steps_max = core.tickets_max();
     while index != NIL {
         steps += 1;
-        // A chain under change might lead in a circle, or to a ticket at home.
-        if index == AT_HOME || steps % STEPS_UNCHECKED == 0 && head.load() != top {
+        // A chain under change might lead in a circle, to a ticket at home, or along
+        // the copies that the caller makes of it.
+        let astray = index == AT_HOME || steps > steps_max;
+        if astray || steps % STEPS_UNCHECKED == 0 && head.load() != top {
             return false;
         }
         let found = core.find(index);

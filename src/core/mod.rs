@@ -77,6 +77,11 @@ impl Core {
         self.cards.get(seat)
     }
 
+    /// No more tickets than this were ever in use.
+    pub fn tickets_max(&self) -> usize {
+        self.seats.high_water() as usize + self.spares.high_water() as usize
+    }
+
     /// The ticket with this number, and the seat that it names.
     #[inline(always)]
     pub fn find(&self, ticket: u32) -> Found<'_> {
