@@ -56,7 +56,9 @@ impl<K, C> Engine<K, C> {
         connection: C,
         patience: u64,
     ) -> Result<Token, Rejected<C>> {
-        let members = Arc::clone(&group);
+        let cap = group.limits.max_idle();
+        // SAFETY: the caller holds the pool.
+        let lanes = unsafe { group.lanes.lasting() };
         let Admitted { place, seat: index, ticket, incarnation, serial, generation } =
             self.admit(group, connection, patience, Start::Idle)?;
         let token = Token { serial, key: place.key };
@@ -64,7 +66,7 @@ impl<K, C> Engine<K, C> {
         self.watch(index, seat);
         let claim = Claim { seat: index, incarnation };
         // If others filled the group meanwhile, it is closed as a release would be.
-        self.shelve(seat, claim, ticket, generation, &members);
+        self.shelve(seat, claim, ticket, generation, lanes, cap);
         Ok(token)
     }
 

@@ -240,7 +240,12 @@ impl<K, C> Drop for Inspection<'_, K, C> {
         // SAFETY: the inspection still owns the seat.
         let record = unsafe { record_of::<K, C>(seat) };
         match engine.core.take_ticket(claim.seat) {
-            Some(ticket) => engine.shelve(seat, claim, ticket, generation, &record.group),
+            Some(ticket) => {
+                let cap = record.group.limits.max_idle();
+                // SAFETY: the caller holds the pool.
+                let lanes = unsafe { record.group.lanes.lasting() };
+                engine.shelve(seat, claim, ticket, generation, lanes, cap);
+            }
             None => engine.discard(claim, CloseReason::Cleared),
         }
     }
