@@ -463,6 +463,12 @@ impl<K, C> Engine<K, C> {
         self.generation.load(Ordering::Relaxed)
     }
 
+    /// As [`Engine::generation`]: who reads that of a closed pool sees that it is closed.
+    pub fn generation_on_entry(&self) -> u32 {
+        // Acquire: pairs with the Release in `mark_closed`.
+        self.generation.load(Ordering::Acquire)
+    }
+
     /// The generation of connections that are inserted into this group now. Both
     /// parts only rise, so that their sum is the same only if both are.
     #[inline(always)]
@@ -487,7 +493,8 @@ impl<K, C> Engine<K, C> {
         // Relaxed: published with the generation, by the heads (`reconsider`) or
         // by the fence.
         self.closed.store(true, Ordering::Relaxed);
-        self.generation.fetch_add(1, Ordering::Relaxed);
+        // Release: pairs with `generation_on_entry`.
+        self.generation.fetch_add(1, Ordering::Release);
         // SeqCst: pairs with the fence in `join`. Either the insertion sees the
         // new generation, or the caller finds its group in the directory.
         fence(Ordering::SeqCst);

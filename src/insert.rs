@@ -77,6 +77,9 @@ impl<K, C> Engine<K, C> {
         patience: u64,
         start: Start,
     ) -> Result<Admitted<K, C>, Rejected<C>> {
+        // Before the pool is found open: if it is closed while the connection enters,
+        // which may run the hook of a victim, the connection is of the time before.
+        let generation = self.generation_on_entry();
         if let Some(reason) = self.refusal(&group, patience, start) {
             self.leave(&group);
             return Err(self.reject(connection, reason));
@@ -93,7 +96,7 @@ impl<K, C> Engine<K, C> {
             return Err(self.reject(connection, reason));
         };
         match self.reserve() {
-            Some(permit) => Ok(self.seat(&group, place, patience, start, permit)),
+            Some(permit) => Ok(self.seat(&group, place, patience, start, generation, permit)),
             None => {
                 // SAFETY: nobody else knows of the record.
                 let record = unsafe { place.record.as_ref() };
@@ -154,6 +157,7 @@ impl<K, C> Engine<K, C> {
         mut place: Place<Record<K, C>>,
         patience: u64,
         start: Start,
+        generation: u32,
         permit: Permit<'_>,
     ) -> Admitted<K, C> {
         let index = self.core.take_seat().expect("there are more seats than permits");
@@ -163,7 +167,6 @@ impl<K, C> Engine<K, C> {
         let now = self.config.clock.now();
         // Relaxed: a counter.
         let serial = self.serials.fetch_add(1, Ordering::Relaxed);
-        let generation = self.generation();
         // SAFETY: the record has no seat yet, so that nobody else reaches it but
         // through its token, which nobody has.
         let record = unsafe { place.record.as_mut() };

@@ -245,6 +245,11 @@ impl<K, C> Drop for Inspection<'_, K, C> {
                 // SAFETY: the caller holds the pool.
                 let lanes = unsafe { record.group.lanes.lasting() };
                 engine.shelve(seat, claim, ticket, generation, lanes, cap);
+                // If the pool was closed before the inspection began, and took the
+                // ticket: either this is seen here, or the new ticket there.
+                if engine.is_closed() {
+                    engine.remove_idle(claim, CloseReason::Closed);
+                }
             }
             None => engine.discard(claim, CloseReason::Cleared),
         }
