@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::core::stock::Loan;
 use crate::engine::Engine;
 use crate::error::{CloseReason, ConfigError};
 use crate::group::{Member, Members, Roll};
@@ -236,7 +237,7 @@ pub(crate) struct Config<K, C> {
     pub capacity: usize,
     pub defaults: Defaults,
     jitter: f64,
-    lanes: usize,
+    pub lanes: usize,
     pub release_on_drop: bool,
     #[cfg_attr(not(feature = "tokio"), expect(dead_code, reason = "the reaper needs it"))]
     pub spawn_reaper: bool,
@@ -250,10 +251,10 @@ pub(crate) struct Config<K, C> {
 
 impl<K, C> Config<K, C> {
     /// A group that `member` has entered.
-    pub fn new_group(&self, key: K, hash: u64, member: Member) -> Members<K> {
+    pub fn new_group(&self, key: K, hash: u64, member: Member, lanes: Loan) -> Members<K> {
         let own = self.settings_of.as_ref().map(|of| of(&key)).unwrap_or_default();
         let limits = Limits::new(&self.defaults, &own);
-        Members::new(key, hash, self.lanes, limits, Roll::with(member))
+        Members::new(key, hash, lanes, limits, Roll::with(member))
     }
 
     /// When a connection inserted at `now` must retire: its lifetime, shortened by

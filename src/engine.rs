@@ -11,8 +11,10 @@ use std::sync::{Arc, Weak};
 
 use crate::builder::Config;
 use crate::capacity::{Capacity, Permit};
+use crate::core::lanes::Lanes;
 use crate::core::lru::Lru;
 use crate::core::seat::{Mark, Phase, Seat};
+use crate::core::stock::Stock;
 use crate::core::tagged::NIL;
 use crate::core::ticket::{Claim, SPARE};
 use crate::core::{Core, Found};
@@ -38,6 +40,7 @@ pub(crate) struct Engine<K, C> {
     generation: AtomicU32,
     closed: AtomicBool,
     pub directory: Directory<K>,
+    stock: Arc<Stock>,
     pub store: Store<Record<K, C>>,
     pub lru: Lru,
     pub capacity: Capacity,
@@ -120,6 +123,7 @@ impl<K, C> Engine<K, C> {
             generation: AtomicU32::new(0),
             closed: AtomicBool::new(false),
             directory: Directory::new(),
+            stock: Stock::new(config.lanes),
             store: Store::new(),
             lru: Lru::new(config.capacity),
             capacity: Capacity::new(config.capacity),
@@ -279,13 +283,18 @@ impl<K, C> Engine<K, C> {
         } else {
             self.core.prefer_home(lease.ticket, claim.seat)
         };
-        self.shelve(seat, claim, ticket, generation, group);
+        let cap = group.limits.max_idle();
+        // SAFETY: the caller holds the pool.
+        let lanes = unsafe { group.lanes.lasting() };
+        self.shelve(seat, claim, ticket, generation, lanes, cap);
     }
 
     /// Makes a connection idle: the last step of a release, and of a put.
     ///
     /// The caller owns seat and ticket, and does so no longer. `generation` is the
-    /// pool's, read before the connection was found fit.
+    /// pool's, read before the connection was found fit. Of the group there are only
+    /// the lanes: as soon as the seat rests, an evictor may close the connection, and
+    /// the group may go, before the ticket is pushed (see [`Stock`]).
     #[inline(always)]
     pub fn shelve(
         &self,
@@ -293,26 +302,26 @@ impl<K, C> Engine<K, C> {
         claim: Claim,
         ticket: u32,
         generation: u32,
-        group: &Members<K>,
+        lanes: &Lanes,
+        cap: u32,
     ) {
         let own = Found::of(&self.core, seat, ticket);
         own.set_incarnation(claim.incarnation);
-        let cap = group.limits.max_idle();
         seat.state.rest(claim.incarnation);
         if cap == Limits::UNCAPPED {
-            group.lanes.push(own, ticket);
-        } else if !self.push_capped(claim, ticket, group, cap) {
+            lanes.push(own, ticket);
+        } else if !self.push_capped(claim, ticket, lanes, cap) {
             return;
         }
-        // From here on the connection, its group included, is anybody's.
+        // From here on the connection is anybody's.
         self.check_shelved(seat, claim, generation);
     }
 
     /// Pushes the ticket of a connection that was made idle, or closes the
     /// connection if its group has enough.
     #[cold]
-    fn push_capped(&self, claim: Claim, ticket: u32, group: &Members<K>, cap: u32) -> bool {
-        let pushed = group.lanes.push_capped(&self.core, ticket, cap);
+    fn push_capped(&self, claim: Claim, ticket: u32, lanes: &Lanes, cap: u32) -> bool {
+        let pushed = lanes.push_capped(&self.core, ticket, cap);
         if !pushed {
             self.core.give_ticket(ticket);
             self.remove_idle(claim, CloseReason::GroupFull);
@@ -454,6 +463,12 @@ impl<K, C> Engine<K, C> {
         self.generation.load(Ordering::Relaxed)
     }
 
+    /// As [`Engine::generation`]: who reads that of a closed pool sees that it is closed.
+    pub fn generation_on_entry(&self) -> u32 {
+        // Acquire: pairs with the Release in `mark_closed`.
+        self.generation.load(Ordering::Acquire)
+    }
+
     /// The generation of connections that are inserted into this group now. Both
     /// parts only rise, so that their sum is the same only if both are.
     #[inline(always)]
@@ -478,7 +493,8 @@ impl<K, C> Engine<K, C> {
         // Relaxed: published with the generation, by the heads (`reconsider`) or
         // by the fence.
         self.closed.store(true, Ordering::Relaxed);
-        self.generation.fetch_add(1, Ordering::Relaxed);
+        // Release: pairs with `generation_on_entry`.
+        self.generation.fetch_add(1, Ordering::Release);
         // SeqCst: pairs with the fence in `join`. Either the insertion sees the
         // new generation, or the caller finds its group in the directory.
         fence(Ordering::SeqCst);
@@ -495,7 +511,7 @@ impl<K, C> Engine<K, C> {
         let group = self.directory.enter(
             key,
             |group| group.roll.enter(member),
-            |hash| self.config.new_group(key.to_owned(), hash, member),
+            |hash| self.config.new_group(key.to_owned(), hash, member, self.stock.lend(&self.core)),
         );
         // SeqCst: pairs with the fence in `mark_closed`.
         fence(Ordering::SeqCst);

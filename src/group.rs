@@ -2,14 +2,14 @@
 
 use std::fmt;
 
-use crate::core::lanes::Lanes;
+use crate::core::stock::Loan;
 use crate::settings::Limits;
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// One group, as the pool has it. [`Group`](crate::Group) is the user's handle.
 pub(crate) struct Members<K> {
-    /// Written by every get and release of the group; the rest is read-mostly.
-    pub lanes: Lanes,
+    /// Where the idle connections are. Apart from the rest, which is read-mostly.
+    pub lanes: Loan,
     pub limits: Limits,
     /// Raised when the group is invalidated.
     generation: AtomicU32,
@@ -28,9 +28,9 @@ const GARBAGE_ALLOWED: u32 = 32;
 
 impl<K> Members<K> {
     /// A group that one connection or handle has entered.
-    pub fn new(key: K, hash: u64, lanes: usize, limits: Limits, roll: Roll) -> Self {
+    pub fn new(key: K, hash: u64, lanes: Loan, limits: Limits, roll: Roll) -> Self {
         Self {
-            lanes: Lanes::new(lanes),
+            lanes,
             limits,
             generation: AtomicU32::new(0),
             garbage: AtomicU32::new(0),

@@ -56,7 +56,9 @@ impl<K, C> Engine<K, C> {
         connection: C,
         patience: u64,
     ) -> Result<Token, Rejected<C>> {
-        let members = Arc::clone(&group);
+        let cap = group.limits.max_idle();
+        // SAFETY: the caller holds the pool.
+        let lanes = unsafe { group.lanes.lasting() };
         let Admitted { place, seat: index, ticket, incarnation, serial, generation } =
             self.admit(group, connection, patience, Start::Idle)?;
         let token = Token { serial, key: place.key };
@@ -64,7 +66,7 @@ impl<K, C> Engine<K, C> {
         self.watch(index, seat);
         let claim = Claim { seat: index, incarnation };
         // If others filled the group meanwhile, it is closed as a release would be.
-        self.shelve(seat, claim, ticket, generation, &members);
+        self.shelve(seat, claim, ticket, generation, lanes, cap);
         Ok(token)
     }
 
@@ -75,6 +77,9 @@ impl<K, C> Engine<K, C> {
         patience: u64,
         start: Start,
     ) -> Result<Admitted<K, C>, Rejected<C>> {
+        // Before the pool is found open: if it is closed while the connection enters,
+        // which may run the hook of a victim, the connection is of the time before.
+        let generation = self.generation_on_entry();
         if let Some(reason) = self.refusal(&group, patience, start) {
             self.leave(&group);
             return Err(self.reject(connection, reason));
@@ -91,7 +96,7 @@ impl<K, C> Engine<K, C> {
             return Err(self.reject(connection, reason));
         };
         match self.reserve() {
-            Some(permit) => Ok(self.seat(&group, place, patience, start, permit)),
+            Some(permit) => Ok(self.seat(&group, place, patience, start, generation, permit)),
             None => {
                 // SAFETY: nobody else knows of the record.
                 let record = unsafe { place.record.as_ref() };
@@ -152,6 +157,7 @@ impl<K, C> Engine<K, C> {
         mut place: Place<Record<K, C>>,
         patience: u64,
         start: Start,
+        generation: u32,
         permit: Permit<'_>,
     ) -> Admitted<K, C> {
         let index = self.core.take_seat().expect("there are more seats than permits");
@@ -161,7 +167,6 @@ impl<K, C> Engine<K, C> {
         let now = self.config.clock.now();
         // Relaxed: a counter.
         let serial = self.serials.fetch_add(1, Ordering::Relaxed);
-        let generation = self.generation();
         // SAFETY: the record has no seat yet, so that nobody else reaches it but
         // through its token, which nobody has.
         let record = unsafe { place.record.as_mut() };

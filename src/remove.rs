@@ -152,7 +152,12 @@ impl<K, C> Engine<K, C> {
             if seat.is_expired(now) || !seat.state.load().honours(claim.incarnation) {
                 return true;
             }
-            if wanted(&self.peek(seat, claim, now)) {
+            let meta = self.peek(seat, claim, now);
+            // Those that are not fit stay for maintenance: to close them here would
+            // change the chain under the walk, which gives up when that goes on.
+            let fit = Mark::is_of(seat.mark.get(), self.generation_of(group))
+                && meta.uses <= group.limits.max_uses();
+            if fit && wanted(&meta) {
                 lease = self.lease_this(seat, claim, group, now);
             }
             lease.is_none()
@@ -235,7 +240,17 @@ impl<K, C> Drop for Inspection<'_, K, C> {
         // SAFETY: the inspection still owns the seat.
         let record = unsafe { record_of::<K, C>(seat) };
         match engine.core.take_ticket(claim.seat) {
-            Some(ticket) => engine.shelve(seat, claim, ticket, generation, &record.group),
+            Some(ticket) => {
+                let cap = record.group.limits.max_idle();
+                // SAFETY: the caller holds the pool.
+                let lanes = unsafe { record.group.lanes.lasting() };
+                engine.shelve(seat, claim, ticket, generation, lanes, cap);
+                // If the pool was closed before the inspection began, and took the
+                // ticket: either this is seen here, or the new ticket there.
+                if engine.is_closed() {
+                    engine.remove_idle(claim, CloseReason::Closed);
+                }
+            }
             None => engine.discard(claim, CloseReason::Cleared),
         }
     }

@@ -9,6 +9,7 @@
 //! | [`ticket`] | a claim to one seat in one incarnation; what stacks link |
 //! | [`lane`] | a LIFO of tickets that can be cleaned while in use |
 //! | [`lanes`] | the lanes of one group |
+//! | [`stock`] | lanes on loan, which outlive their group |
 //! | [`lru`] | which idle connection goes when the pool is full |
 //! | [`wheel`] | the timer wheel, plain and single-threaded |
 
@@ -17,6 +18,7 @@ pub mod lane;
 pub mod lanes;
 pub mod lru;
 pub mod seat;
+pub mod stock;
 pub mod tagged;
 pub mod ticket;
 pub mod wheel;
