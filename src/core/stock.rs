@@ -33,7 +33,7 @@ pub struct Stock {
 impl Stock {
     /// For groups of `count` lanes.
     pub fn new(count: usize) -> Arc<Self> {
-        Arc::new(Self { idle: SegQueue::new(), step: Step::default(), count })
+        Arc::new(Self { idle: SegQueue::new(), step: Step::new(), count })
     }
 
     /// Lanes for a new group.
