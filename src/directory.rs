@@ -18,6 +18,7 @@ use arc_swap::ArcSwap;
 use hashbrown::HashTable;
 
 use crate::group::Members;
+use crate::sync::Step;
 
 const SHARD_BITS: u32 = if cfg!(slabpool_loom) { 0 } else { 10 };
 
@@ -30,6 +31,7 @@ pub(crate) struct Directory<K> {
     shards: Box<[ArcSwap<Shard<K>>]>,
     /// Groups that are not retired.
     count: AtomicUsize,
+    step: Step,
 }
 
 impl<K> Directory<K> {
@@ -39,6 +41,7 @@ impl<K> Directory<K> {
             hasher: RandomState::new(),
             shards: (0..1 << SHARD_BITS).map(|_| ArcSwap::new(Arc::clone(&empty))).collect(),
             count: AtomicUsize::new(0),
+            step: Step::default(),
         }
     }
 
@@ -62,6 +65,7 @@ impl<K> Directory<K> {
         Q: Hash + Eq + ?Sized,
     {
         let hash = self.hash(key);
+        self.step.observe();
         let shard = self.shard(hash).load();
         shard.find(hash, |group| group.key.borrow() == key).map(use_it)
     }
@@ -85,6 +89,7 @@ impl<K> Directory<K> {
         let mut create = Some(create);
         let mut created: Option<Arc<Members<K>>> = None;
         loop {
+            self.step.observe();
             let current = shard.load();
             let found = current.find(hash, |group| group.key.borrow() == key);
             if let Some(group) = found.filter(|group| enter(group)) {
@@ -98,6 +103,7 @@ impl<K> Directory<K> {
             let mut next =
                 without(&current, |other| other.key.borrow() == key && other.hash == hash);
             next.insert_unique(hash, Arc::clone(group), |group| group.hash);
+            self.step.publish();
             let previous = shard.compare_and_swap(&current, Arc::new(next));
             if Arc::ptr_eq(&previous, &current) {
                 self.count.fetch_add(1, Ordering::Relaxed);
@@ -111,11 +117,13 @@ impl<K> Directory<K> {
         self.count.fetch_sub(1, Ordering::Relaxed);
         let shard = self.shard(group.hash);
         loop {
+            self.step.observe();
             let current = shard.load();
             if current.find(group.hash, |other| Arc::ptr_eq(other, group)).is_none() {
                 return; // replaced by its successor
             }
             let next = without(&current, |other| Arc::ptr_eq(other, group));
+            self.step.publish();
             let previous = shard.compare_and_swap(&current, Arc::new(next));
             if Arc::ptr_eq(&previous, &current) {
                 return;
@@ -126,6 +134,7 @@ impl<K> Directory<K> {
     /// Calls `each` with every group that is there when its shard's turn comes.
     pub fn for_each(&self, mut each: impl FnMut(&Arc<Members<K>>)) {
         for shard in &self.shards {
+            self.step.observe();
             shard.load_full().iter().for_each(&mut each);
         }
     }

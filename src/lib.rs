@@ -59,3 +59,23 @@ pub use settings::{GroupSettings, PutOptions};
 pub use stats::{Closes, Meta, Stats, Status};
 pub use time::{Clock, ManualClock};
 pub use token::Token;
+
+/// What `loom-tests` may see of the inside. Not part of the public API, and absent
+/// from the published crate.
+#[cfg(slabpool_loom)]
+#[doc(hidden)]
+pub mod model {
+    pub use crate::core::Core;
+    pub use crate::core::lane::Lane;
+    pub use crate::core::lanes::Lanes;
+    use crate::core::lanes::NUMBER;
+    pub use crate::core::lru::Lru;
+    pub use crate::core::seat::{Alarm, Arrival, Phase, Seat};
+    pub use crate::core::tagged::{Head, NIL};
+    pub use crate::core::ticket::Claim;
+
+    /// Says which lane this thread uses, modulo their number.
+    pub fn choose_lane(number: usize) {
+        NUMBER.with(|own| own.set(number));
+    }
+}

@@ -22,7 +22,7 @@ use crate::core::ticket::Claim;
 use crate::core::wheel::Wheel;
 use crate::engine::{Engine, Removed};
 use crate::error::CloseReason;
-use crate::sync::{AtomicBool, Ordering};
+use crate::sync::{AtomicBool, Ordering, Step};
 use crate::time::NEVER;
 
 /// Closes in one step.
@@ -44,6 +44,7 @@ pub(crate) fn tick_for(idle_timeout: Option<Duration>) -> Duration {
 pub(crate) struct Maintainer {
     /// Seats whose alarm was set or moved forward.
     news: SegQueue<u32>,
+    step: Step,
     work: Mutex<Work>,
     sweep_wanted: AtomicBool,
     /// Nanoseconds.
@@ -69,6 +70,7 @@ impl Maintainer {
         let tick = tick.as_nanos() as u64;
         Self {
             news: SegQueue::new(),
+            step: Step::default(),
             work: Mutex::new(Work {
                 wheel: Wheel::new(now / tick),
                 now: now / tick,
@@ -89,6 +91,7 @@ impl Maintainer {
 
     /// Tells the reaper of a seat whose alarm was set or moved forward.
     pub fn notify(&self, seat: u32) {
+        self.step.publish();
         self.news.push(seat);
     }
 
@@ -149,6 +152,7 @@ impl<K, C> Engine<K, C> {
         };
         let work = &mut *work;
         let now = self.config.clock.now();
+        self.maintainer.step.observe();
         while let Some(seat) = self.maintainer.news.pop() {
             work.due.push(seat);
         }

@@ -15,7 +15,7 @@ use sharded_slab::{Config, Entry, Slab};
 
 use crate::core::tagged::NIL;
 use crate::group::Members;
-use crate::sync::UnsafeCell;
+use crate::sync::{Step, UnsafeCell};
 
 /// How the slab spends the 64 bits of its keys: 14 for the thread, 25 for the
 /// place, 25 for the generation.
@@ -117,6 +117,7 @@ impl<K, C> Record<K, C> {
 /// The slab.
 pub(crate) struct Store<T> {
     slab: Slab<T, Layout>,
+    step: Step,
 }
 
 /// The pin on a record, by whoever must make it good.
@@ -127,7 +128,7 @@ pub(crate) struct Place<T> {
 
 impl<T> Store<T> {
     pub fn new() -> Self {
-        Self { slab: Slab::new_with_config::<Layout>() }
+        Self { slab: Slab::new_with_config::<Layout>(), step: Step::default() }
     }
 
     /// Puts in what `make` makes of its key, pinned. `None`, with `make` not
@@ -146,6 +147,7 @@ impl<T> Store<T> {
 
     /// The record with this key, held until the guard goes.
     pub fn get(&self, key: usize) -> Option<Entry<'_, T, Layout>> {
+        self.step.observe();
         self.slab.get(key)
     }
 
@@ -157,6 +159,7 @@ impl<T> Store<T> {
     /// `key` came from `insert`, and was not removed yet. The caller does not use
     /// the record afterwards.
     pub unsafe fn remove(&self, key: usize) {
+        self.step.observe();
         let removed = catch_unwind(AssertUnwindSafe(|| {
             let Some(guard) = self.slab.get(key) else { return };
             // SAFETY: a guard is the slab, the slot and the key: this copy is, bit

@@ -3,7 +3,8 @@
 //!
 //! Everything whose interleavings matter goes through here. What does not
 //! (reference counts, the directory, the queues) uses std and the named crates
-//! directly, and is a single opaque step to a model.
+//! directly, and is a single opaque step to a model. A [`Step`] beside it shows the
+//! model that it is there.
 
 pub(crate) use self::imp::*;
 
@@ -35,6 +36,18 @@ mod imp {
             write(self.0.get())
         }
     }
+
+    /// Nothing, outside models.
+    #[derive(Debug, Default)]
+    pub(crate) struct Step;
+
+    impl Step {
+        #[inline(always)]
+        pub(crate) fn publish(&self) {}
+
+        #[inline(always)]
+        pub(crate) fn observe(&self) {}
+    }
 }
 
 #[cfg(slabpool_loom)]
@@ -44,4 +57,23 @@ mod imp {
         AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
     };
     pub(crate) use loom::thread::yield_now;
+
+    /// Stands for an opaque step that follows it at once, of an `ArcSwap`, a queue or
+    /// a slab: loom then tries the steps of different threads in every order, and
+    /// knows that such a structure publishes what is put into it.
+    #[derive(Debug, Default)]
+    pub(crate) struct Step(AtomicUsize);
+
+    impl Step {
+        /// Before something is put in.
+        pub(crate) fn publish(&self) {
+            self.0.fetch_add(1, Ordering::Release);
+        }
+
+        /// Before something is looked for. Always finds what was put in last, hence
+        /// a read-modify-write.
+        pub(crate) fn observe(&self) {
+            self.0.fetch_add(0, Ordering::Acquire);
+        }
+    }
 }

@@ -18,7 +18,7 @@ use crate::sync::{AtomicPtr, AtomicU32, Ordering};
 /// Records in the first chunk; small in models, where each costs time.
 const FIRST_BITS: u32 = if cfg!(slabpool_loom) { 2 } else { 6 };
 const FIRST: u32 = 1 << FIRST_BITS;
-const CHUNKS: usize = (INDEX_BITS - FIRST_BITS) as usize;
+const CHUNKS: usize = if cfg!(slabpool_loom) { 4 } else { (INDEX_BITS - FIRST_BITS) as usize };
 
 /// What an [`Arena`] stores.
 pub trait Record: Default {

@@ -44,7 +44,7 @@ use crate::sync::{AtomicBool, AtomicU64, Ordering};
 pub const STACKS: usize = 3;
 
 /// After so many steps down a chain, look whether it still is the chain.
-const STEPS_UNCHECKED: usize = 64;
+const STEPS_UNCHECKED: usize = if cfg!(slabpool_loom) { 4 } else { 64 };
 
 /// How often a walk or a merge starts over because the chain changed.
 const ATTEMPTS: usize = 8;

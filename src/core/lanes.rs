@@ -3,9 +3,6 @@
 //! A thread pushes to its own lane and pops from its own lane first, then from
 //! the others, so that order is LIFO per lane.
 
-use std::cell::Cell;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use crate::core::Core;
 use crate::core::lane::Lane;
 use crate::core::ticket::Claim;
@@ -118,12 +115,37 @@ impl Lanes {
     }
 }
 
-/// A small number for each thread, to choose its lane by.
-fn thread_number() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        // Relaxed: any number will do.
-        static NUMBER: Cell<usize> = Cell::new(NEXT.fetch_add(1, Ordering::Relaxed));
+#[cfg(not(slabpool_loom))]
+use numbers::thread_number;
+#[cfg(slabpool_loom)]
+pub use numbers::{NUMBER, thread_number};
+
+#[cfg(not(slabpool_loom))]
+mod numbers {
+    use std::cell::Cell;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// A small number for each thread, to choose its lane by.
+    pub fn thread_number() -> usize {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        thread_local! {
+            // Relaxed: any number will do.
+            static NUMBER: Cell<usize> = Cell::new(NEXT.fetch_add(1, Ordering::Relaxed));
+        }
+        NUMBER.try_with(Cell::get).unwrap_or(0)
     }
-    NUMBER.try_with(Cell::get).unwrap_or(0)
+}
+
+/// In models, each thread says its number itself.
+#[cfg(slabpool_loom)]
+mod numbers {
+    use std::cell::Cell;
+
+    loom::thread_local! {
+        pub static NUMBER: Cell<usize> = Cell::new(0);
+    }
+
+    pub fn thread_number() -> usize {
+        NUMBER.with(Cell::get)
+    }
 }
