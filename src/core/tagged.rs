@@ -85,9 +85,10 @@ impl Head {
     /// Takes the top off, leaving `below`, if the head still is what `seen` says.
     #[inline(always)]
     pub fn unlink(&self, seen: Tagged, below: u32) -> bool {
-        // Relaxed: success means that the word is the one which `load` acquired
-        // (T1), and a pop has nothing of its own to publish.
-        self.exchange(seen, below, Ordering::Relaxed)
+        // Release: who finds the stack empty after this sees what the popper knew,
+        // such as a push elsewhere; else nothing could be proved of several stacks.
+        // Not Acquire: the word is the one which `load` acquired (T1).
+        self.exchange(seen, below, Ordering::Release)
     }
 
     #[inline(always)]
