@@ -155,13 +155,24 @@ impl Lane {
         self.heads.iter().for_each(Head::bump);
     }
 
-    /// Takes all tickets, newest first. Stands for [`Lane::barrier`] as well.
+    /// Takes all tickets. Stands for [`Lane::barrier`] as well.
+    ///
+    /// Starts over only when another thread has compacted the lane meanwhile.
     pub fn drain(&self, core: &Core, mut each: impl FnMut(Claim)) {
-        // Relaxed: as in `pop`.
-        let epoch = self.epoch.load(Ordering::Relaxed);
-        for age in 0..STACKS as u64 {
-            let first = self.heads[stack(epoch + STACKS as u64 - age)].detach();
-            discard(core, first, &mut each);
+        loop {
+            // Relaxed: checked again below.
+            let epoch = self.epoch.load(Ordering::Relaxed);
+            // In an epoch tickets move from the old stack to the middle one only: in
+            // this order none escapes.
+            for stack_epoch in [epoch + 1, epoch + 2, epoch] {
+                let first = self.heads[stack(stack_epoch)].detach();
+                discard(core, first, &mut each);
+            }
+            // Relaxed: if `rotate` raised the tag of the current stack before it was
+            // detached, the Acquire in `detach` makes the new epoch visible here.
+            if self.epoch.load(Ordering::Relaxed) == epoch {
+                return;
+            }
         }
     }
 
