@@ -334,10 +334,14 @@ fn discard(core: &Core, first: u32, each: &mut dyn FnMut(Claim)) {
 fn descend(core: &Core, head: &Head, top: Tagged, mut each: impl FnMut(&Ticket) -> bool) -> bool {
     let mut index = top.index();
     let mut steps = 0;
+    // The chain is made of tickets that existed when its head was loaded.
+    let steps_max = core.tickets.high_water() as usize;
     while index != NIL {
         steps += 1;
-        if steps % STEPS_UNCHECKED == 0 && head.load() != top {
-            return false; // without this, a chain under change might lead in a circle
+        // Without this, a chain under change might lead in a circle, or along the
+        // copies that the caller makes of it.
+        if steps > steps_max || steps % STEPS_UNCHECKED == 0 && head.load() != top {
+            return false;
         }
         let ticket = core.tickets.get(index);
         if !each(ticket) {
