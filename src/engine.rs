@@ -3,6 +3,7 @@
 
 use std::borrow::Borrow;
 use std::hash::Hash;
+use std::marker::PhantomData;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
@@ -10,10 +11,11 @@ use std::sync::{Arc, Weak};
 
 use crate::builder::Config;
 use crate::capacity::{Capacity, Permit};
-use crate::core::Core;
 use crate::core::lru::Lru;
-use crate::core::seat::{Phase, Seat};
-use crate::core::ticket::Claim;
+use crate::core::seat::{Mark, Phase, Seat};
+use crate::core::tagged::NIL;
+use crate::core::ticket::{Claim, SPARE};
+use crate::core::{Core, Found};
 use crate::directory::Directory;
 use crate::error::CloseReason;
 use crate::group::{Member, Members};
@@ -50,15 +52,56 @@ pub(crate) struct Engine<K, C> {
 
 /// A connection in use: the right and the duty to end the lease.
 pub(crate) struct RawLease<K, C> {
-    pub record: NonNull<Record<K, C>>,
-    pub seat: u32,
+    /// **E1** Points into the pool's arena of seats, which lives as long as the
+    /// pool, which every lease keeps alive.
+    seat: NonNull<Seat>,
+    /// When the lease began.
+    pub since: u64,
     /// The ticket that the release will push.
-    pub ticket: u32,
-    /// The seat's incarnation while leased.
-    pub incarnation: u64,
-    /// How long the connection was idle before, in nanoseconds.
-    pub idle_for: u64,
+    ticket: u32,
     pub reused: bool,
+    _record: PhantomData<NonNull<Record<K, C>>>,
+}
+
+impl<K, C> RawLease<K, C> {
+    #[inline(always)]
+    pub fn new(seat: &Seat, ticket: u32, since: u64, reused: bool) -> Self {
+        Self { seat: NonNull::from(seat), since, ticket, reused, _record: PhantomData }
+    }
+
+    #[inline(always)]
+    pub fn seat(&self) -> &Seat {
+        // SAFETY: E1.
+        unsafe { self.seat.as_ref() }
+    }
+
+    /// How often the connection was leased, this lease included.
+    #[inline(always)]
+    pub fn uses(&self) -> u64 {
+        self.seat().state.own().wrapping_sub(self.record().uses_base)
+    }
+
+    /// The record of the connection, which the lease owns.
+    #[inline(always)]
+    pub fn record(&self) -> &Record<K, C> {
+        // SAFETY: the lease owns the seat (S2), for as long as it exists.
+        unsafe { record_of(self.seat()) }
+    }
+}
+
+/// The record of the connection in a seat.
+///
+/// # Safety
+///
+/// The caller owns the seat, for as long as it uses the reference, and the seat
+/// belongs to a pool of these types.
+#[inline(always)]
+pub(crate) unsafe fn record_of<'a, K, C>(seat: &Seat) -> &'a Record<K, C> {
+    let place = seat.place().cast::<Record<K, C>>();
+    debug_assert!(!place.is_null(), "only a seat that was filled has an owner");
+    // SAFETY: a seat is filled with the address of its record, which stays pinned
+    // until the owner removes it.
+    unsafe { &*place }
 }
 
 /// What became of a ticket.
@@ -89,25 +132,51 @@ impl<K, C> Engine<K, C> {
     }
 
     /// Leases the connection that was released last.
-    #[inline]
+    #[inline(always)]
     pub fn lease(&self, group: &Members<K>) -> Option<RawLease<K, C>> {
         let now = self.config.clock.now();
+        let (seat, ticket) = self.lease_home(group, now)?;
+        Some(RawLease::new(seat, ticket, now, true))
+    }
+
+    /// A seat that is leased to the caller, and the ticket that it had.
+    #[inline(always)]
+    fn lease_home(&self, group: &Members<K>, now: u64) -> Option<(&Seat, u32)> {
+        let mut left_over = NIL;
+        if let Some((ticket, seat)) = group.lanes.pop_home(&self.core) {
+            if seat.state.claim(seat.ticket.incarnation()).is_ok() {
+                if self.is_fit(seat, group, now) {
+                    return Some((seat, ticket));
+                }
+                self.refuse(RawLease::new(seat, ticket, now, true));
+            } else {
+                left_over = ticket;
+            }
+        }
+        self.search(group, now, left_over)
+    }
+
+    /// As [`Engine::lease_home`], with all that may come in between. `left_over` is a
+    /// ticket that could not be redeemed at once.
+    #[cold]
+    #[inline(never)]
+    fn search(&self, group: &Members<K>, now: u64, left_over: u32) -> Option<(&Seat, u32)> {
+        let mut popped = (left_over != NIL).then(|| (left_over, self.core.find(left_over)));
         let mut orphan = None;
         loop {
-            while let Some((ticket, claim)) = group.lanes.pop(&self.core) {
-                let seat = self.core.seats.get(claim.seat);
-                match self.redeem(seat, claim) {
-                    Redeemed::Leased => {
-                        let lease = self.begin(seat, claim, ticket, now);
-                        match self.fault(&lease, seat, group, now) {
-                            None => return Some(lease),
-                            Some(reason) => self.end(lease, reason),
-                        }
+            while let Some((ticket, found)) = popped.take().or_else(|| group.lanes.pop(&self.core))
+            {
+                match redeem(found.seat, found.ticket.incarnation()) {
+                    Redeemed::Leased if self.is_fit(found.seat, group, now) => {
+                        return Some((found.seat, ticket));
                     }
-                    Redeemed::Void => self.core.tickets.give(ticket),
+                    Redeemed::Leased => {
+                        self.refuse(RawLease::new(found.seat, ticket, now, true));
+                    }
+                    Redeemed::Void => self.core.give_ticket(ticket),
                     Redeemed::Orphaned => {
-                        self.core.tickets.give(ticket);
-                        orphan = Some(claim);
+                        orphan = Some(found.claim());
+                        self.core.give_ticket(ticket);
                     }
                 }
             }
@@ -118,21 +187,6 @@ impl<K, C> Engine<K, C> {
                     return None;
                 }
             }
-        }
-    }
-
-    #[inline(always)]
-    fn redeem(&self, seat: &Seat, claim: Claim) -> Redeemed {
-        loop {
-            match seat.state.claim(claim.incarnation) {
-                Ok(()) => return Redeemed::Leased,
-                Err(word) if !word.honours(claim.incarnation) => return Redeemed::Void,
-                Err(_) => {}
-            }
-            if seat.state.orphan(claim.incarnation).is_ok() {
-                return Redeemed::Orphaned;
-            }
-            // The inspection has ended in between: the ticket is good or void.
         }
     }
 
@@ -151,96 +205,81 @@ impl<K, C> Engine<K, C> {
         })
     }
 
-    /// A lease on a seat that was just claimed.
+    /// Whether a connection that comes out of the pool may be used. The caller owns
+    /// its seat.
     #[inline(always)]
-    pub fn begin(&self, seat: &Seat, claim: Claim, ticket: u32, now: u64) -> RawLease<K, C> {
-        RawLease {
-            record: self.record(seat),
-            seat: claim.seat,
-            ticket,
-            incarnation: claim.incarnation + 1,
-            idle_for: now.saturating_sub(seat.stamp.get()),
-            reused: true,
-        }
+    pub fn is_fit(&self, seat: &Seat, group: &Members<K>, now: u64) -> bool {
+        // SAFETY: the caller owns the seat.
+        let record = unsafe { record_of::<K, C>(seat) };
+        !seat.is_expired(now)
+            && Mark::is_of(seat.mark.get(), self.generation_of(group))
+            && seat.state.own().wrapping_sub(record.uses_base) <= group.limits.max_uses()
     }
 
-    /// The record of a seat that the caller owns.
-    #[inline(always)]
-    pub fn record(&self, seat: &Seat) -> NonNull<Record<K, C>> {
-        let place = seat.place().cast::<Record<K, C>>();
-        debug_assert!(!place.is_null(), "only a seat that was filled has an owner");
-        // SAFETY: every seat that leaves `Vacant` was filled with the address of
-        // its pinned record first (S2).
-        unsafe { NonNull::new_unchecked(place) }
-    }
-
-    /// Why a connection that comes out of the pool must not be used.
-    #[inline(always)]
-    pub fn fault(
-        &self,
-        lease: &RawLease<K, C>,
-        seat: &Seat,
-        group: &Members<K>,
-        now: u64,
-    ) -> Option<CloseReason> {
-        // SAFETY: the lease owns the seat, and the record with it.
-        let record = unsafe { lease.record.as_ref() };
-        let uses = lease.incarnation.wrapping_sub(record.uses_base);
-        let fit = !seat.is_expired(now)
-            && seat.generation() == self.generation_of(group)
-            && !seat.is_doomed(seat.serial.get())
-            && uses <= group.limits.max_uses();
-        if fit { None } else { Some(self.reason(seat, record, now)) }
-    }
-
-    /// The reason, once it is known that there is one.
+    /// Ends a lease that nobody got to see: its connection is not fit for use.
     #[cold]
-    fn reason(&self, seat: &Seat, record: &Record<K, C>, now: u64) -> CloseReason {
-        if self.is_closed() {
+    pub fn refuse(&self, lease: RawLease<K, C>) {
+        // The claim has raised the incarnation, but is no hit.
+        self.counters.vacated.add();
+        let now = lease.since;
+        self.end_unfit(lease, now);
+    }
+
+    /// Ends a lease on a connection that is not fit for use.
+    #[cold]
+    fn end_unfit(&self, lease: RawLease<K, C>, now: u64) {
+        let seat = lease.seat();
+        let record = lease.record();
+        let mark = seat.mark.get();
+        let reason = if self.is_closed() {
             CloseReason::Closed
-        } else if seat.generation() != self.generation_of(&record.group) {
-            CloseReason::Invalidated
-        } else if seat.is_doomed(seat.serial.get()) {
+        } else if Mark::is_doomed(mark) {
             CloseReason::Removed
+        } else if !Mark::is_of(mark, self.generation_of(&record.group)) {
+            CloseReason::Invalidated
         } else if now >= record.retire_at {
             CloseReason::Lifetime
-        } else if seat.is_expired(now) || record.group.limits.idle_timeout() == 0 {
+        } else if seat.is_expired(now) {
             CloseReason::Idle
         } else {
             CloseReason::Uses
-        }
+        };
+        self.end(lease, reason);
     }
 
     /// Ends a lease by making the connection idle, or closes it if its time is up.
-    #[inline]
+    #[inline(always)]
     pub fn release(&self, lease: RawLease<K, C>) {
         let now = self.config.clock.now();
-        let seat = self.core.seats.get(lease.seat);
-        // SAFETY: the lease owns the seat, and the record with it.
-        let record = unsafe { lease.record.as_ref() };
+        let seat = lease.seat();
+        let record = lease.record();
         let group = &*record.group;
         let generation = self.generation();
-        let uses = lease.incarnation.wrapping_sub(record.uses_base);
         let patience = record.patience.min(group.limits.idle_timeout());
         let deadline = now.saturating_add(patience).min(record.retire_at);
-        let shorter =
-            deadline.saturating_sub(now) < seat.deadline.get().saturating_sub(seat.stamp.get());
+        let spell = seat.deadline.get().wrapping_sub(seat.stamp.get());
         seat.stamp.set(now);
         seat.deadline.set(deadline);
-        if shorter && deadline != NEVER {
+        if deadline.wrapping_sub(now) < spell && deadline != NEVER {
             // The reaper would look too late: a limit was lowered, or the lifetime
             // is about to end.
-            self.watch(lease.seat, seat);
+            self.watch(record.seat, seat);
         }
+        let incarnation = seat.state.own();
+        let mark = seat.mark.get();
         let fit = now < deadline
-            && seat.generation() == generation.wrapping_add(group.generation())
-            && !seat.is_doomed(seat.serial.get())
-            && uses < group.limits.max_uses();
+            && Mark::is_of(mark, generation.wrapping_add(group.generation()))
+            && incarnation.wrapping_sub(record.uses_base) < group.limits.max_uses();
         if !fit {
-            return self.end(lease, self.reason(seat, record, now));
+            return self.end_unfit(lease, now);
         }
-        let claim = Claim { seat: lease.seat, incarnation: lease.incarnation };
-        self.shelve(seat, claim, lease.ticket, generation, group);
+        let claim = Claim { seat: record.seat, incarnation };
+        let ticket = if lease.ticket & SPARE == 0 {
+            lease.ticket
+        } else {
+            self.core.prefer_home(lease.ticket, claim.seat)
+        };
+        self.shelve(seat, claim, ticket, generation, group);
     }
 
     /// Makes a connection idle: the last step of a release, and of a put.
@@ -256,27 +295,39 @@ impl<K, C> Engine<K, C> {
         generation: u32,
         group: &Members<K>,
     ) {
-        let serial = seat.serial.get();
-        self.core.tickets.get(ticket).write(claim);
+        let own = Found::of(&self.core, seat, ticket);
+        own.set_incarnation(claim.incarnation);
         let cap = group.limits.max_idle();
         seat.state.rest(claim.incarnation);
         if cap == Limits::UNCAPPED {
-            group.lanes.push(&self.core, ticket);
-        } else if !group.lanes.push_capped(&self.core, ticket, cap) {
-            self.core.tickets.give(ticket);
-            return self.remove_idle(claim, CloseReason::GroupFull);
+            group.lanes.push(own, ticket);
+        } else if !self.push_capped(claim, ticket, group, cap) {
+            return;
         }
         // From here on the connection, its group included, is anybody's.
-        self.check_shelved(claim, serial, generation);
+        self.check_shelved(seat, claim, generation);
+    }
+
+    /// Pushes the ticket of a connection that was made idle, or closes the
+    /// connection if its group has enough.
+    #[cold]
+    fn push_capped(&self, claim: Claim, ticket: u32, group: &Members<K>, cap: u32) -> bool {
+        let pushed = group.lanes.push_capped(&self.core, ticket, cap);
+        if !pushed {
+            self.core.give_ticket(ticket);
+            self.remove_idle(claim, CloseReason::GroupFull);
+        }
+        pushed
     }
 
     /// What must be done after a connection was made idle: see that the pool still
-    /// was open and the connection not doomed when it was.
+    /// was open and the connection not doomed when it was. `generation` is the
+    /// pool's, read before.
     #[inline(always)]
-    pub fn check_shelved(&self, claim: Claim, serial: u64, generation: u32) {
-        let doomed = self.core.seats.get(claim.seat).is_doomed(serial);
-        if doomed || self.generation() != generation {
-            self.reconsider(claim);
+    pub fn check_shelved(&self, seat: &Seat, claim: Claim, generation: u32) {
+        // If the seat is another connection's by now, `reconsider` does nothing.
+        if Mark::is_doomed(seat.mark.get()) || self.generation() != generation {
+            self.reconsider(seat, claim);
         }
     }
 
@@ -286,13 +337,13 @@ impl<K, C> Engine<K, C> {
     /// Both raise the tags of the group's heads after they have said so: a push
     /// that comes later sees it (`Head::bump`), one that came before is seen.
     #[cold]
-    fn reconsider(&self, claim: Claim) {
+    fn reconsider(&self, seat: &Seat, claim: Claim) {
         let reason = if self.is_closed() {
             CloseReason::Closed
-        } else if self.core.seats.get(claim.seat).generation() != self.generation() {
-            CloseReason::Invalidated
-        } else {
+        } else if Mark::is_doomed(seat.mark.get()) {
             CloseReason::Removed
+        } else {
+            CloseReason::Invalidated
         };
         self.remove_idle(claim, reason);
     }
@@ -320,16 +371,17 @@ impl<K, C> Engine<K, C> {
 
     /// Ends a lease by taking the connection out of the pool.
     pub fn recall(&self, lease: RawLease<K, C>) -> Removed<'_, K, C> {
-        self.core.tickets.give(lease.ticket);
-        self.extract(Claim { seat: lease.seat, incarnation: lease.incarnation })
+        let incarnation = lease.seat().state.own();
+        let claim = Claim { seat: lease.record().seat, incarnation };
+        self.core.give_ticket(lease.ticket);
+        self.extract(claim)
     }
 
     /// Takes the connection out of a seat that the caller owns, and frees the seat.
     pub fn extract(&self, claim: Claim) -> Removed<'_, K, C> {
         let seat = self.core.seats.get(claim.seat);
-        let place = self.record(seat);
-        // SAFETY: the caller owns the seat, and the record with it.
-        let record = unsafe { place.as_ref() };
+        // SAFETY: the caller owns the seat, and gives it up below.
+        let record = unsafe { record_of::<K, C>(seat) };
         let group = Arc::clone(&record.group);
         let key = record.key;
         // SAFETY: the caller owns the seat, and gives it up below.
@@ -448,6 +500,21 @@ impl<K, C> Engine<K, C> {
         // SeqCst: pairs with the fence in `mark_closed`.
         fence(Ordering::SeqCst);
         group
+    }
+}
+
+/// Tries a ticket on its seat.
+fn redeem(seat: &Seat, incarnation: u64) -> Redeemed {
+    loop {
+        match seat.state.claim(incarnation) {
+            Ok(()) => return Redeemed::Leased,
+            Err(word) if !word.honours(incarnation) => return Redeemed::Void,
+            Err(_) => {}
+        }
+        if seat.state.orphan(incarnation).is_ok() {
+            return Redeemed::Orphaned;
+        }
+        // The inspection has ended in between: the ticket is good or void.
     }
 }
 

@@ -42,7 +42,7 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Group<K, C> {
     }
 
     /// As [`Pool::get`]. With [`Lease::release`], three read-modify-writes in all.
-    #[inline]
+    #[inline(always)]
     pub fn get(&self) -> Option<Pooled<'_, K, C>> {
         let raw = self.pool.engine().lease(&self.members)?;
         Some(Lease::new(&self.pool, raw))

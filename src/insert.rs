@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::capacity::Permit;
-use crate::core::seat::{Alarm, Arrival, Seat};
+use crate::core::seat::{Alarm, Seat};
 use crate::core::ticket::Claim;
 use crate::engine::{Engine, RawLease};
 use crate::error::{CloseReason, RejectReason, Rejected};
@@ -45,14 +45,7 @@ impl<K, C> Engine<K, C> {
         let seat = self.core.seats.get(admitted.seat);
         seat.state.occupy_leased(admitted.incarnation);
         self.watch(admitted.seat, seat);
-        Ok(RawLease {
-            record: admitted.place.record,
-            seat: admitted.seat,
-            ticket: admitted.ticket,
-            incarnation: admitted.incarnation,
-            idle_for: 0,
-            reused: false,
-        })
+        Ok(RawLease::new(seat, admitted.ticket, seat.stamp.get(), false))
     }
 
     /// Takes a connection and makes it idle at once. The caller has entered the
@@ -161,10 +154,10 @@ impl<K, C> Engine<K, C> {
         start: Start,
         permit: Permit<'_>,
     ) -> Admitted<K, C> {
-        let index = self.core.seats.take().expect("there are more seats than permits");
-        let ticket = self.core.tickets.take().expect("there are more tickets than seats need");
-        let seat = self.core.seats.get(index);
-        let incarnation = seat.state.load().incarnation();
+        let index = self.core.take_seat().expect("there are more seats than permits");
+        let ticket = self.core.take_ticket(index).expect("there are more spares than needed");
+        let (seat, card) = (self.core.seats.get(index), self.core.card(index));
+        let incarnation = seat.state.own();
         let now = self.config.clock.now();
         // Relaxed: a counter.
         let serial = self.serials.fetch_add(1, Ordering::Relaxed);
@@ -172,6 +165,7 @@ impl<K, C> Engine<K, C> {
         // SAFETY: the record has no seat yet, so that nobody else reaches it but
         // through its token, which nobody has.
         let record = unsafe { place.record.as_mut() };
+        record.serial = serial;
         record.seat = index;
         record.patience = patience;
         record.retire_at = self.config.retirement(now, group.limits.max_lifetime(), serial);
@@ -180,15 +174,10 @@ impl<K, C> Engine<K, C> {
             Start::Leased => incarnation.wrapping_sub(1),
             Start::Idle => incarnation,
         };
-        seat.fill(
-            place.record.as_ptr().cast(),
-            Arrival {
-                serial,
-                born: now,
-                generation: generation.wrapping_add(group.generation()),
-                uses_base: record.uses_base,
-            },
-        );
+        let generation_of = generation.wrapping_add(group.generation());
+        seat.fill(place.record.as_ptr().cast(), serial, generation_of);
+        card.born.set(now);
+        card.uses_base.set(record.uses_base);
         let patience = patience.min(group.limits.idle_timeout());
         seat.stamp.set(now);
         seat.deadline.set(now.saturating_add(patience).min(record.retire_at));
@@ -198,11 +187,12 @@ impl<K, C> Engine<K, C> {
     }
 
     /// Makes sure that the reaper looks at the seat when its connection expires.
+    #[cold]
     pub fn watch(&self, index: u32, seat: &Seat) {
         let deadline = seat.deadline.get();
         if deadline != NEVER {
             let tick = self.maintainer.tick_of(deadline).min(u64::from(Alarm::UNSET - 1));
-            if seat.alarm.request(tick as u32) {
+            if self.core.card(index).alarm.request(tick as u32) {
                 self.maintainer.notify(index);
             }
         }

@@ -53,7 +53,7 @@ impl<P: Borrow<Pool<K, C>>, K, C> Lease<P, K, C> {
     /// instead if its time is up, or its group has enough, or the pool was closed.
     ///
     /// Takes no lock and does not allocate: one read-modify-write.
-    #[inline]
+    #[inline(always)]
     pub fn release(self) {
         let (pool, raw) = self.into_parts();
         pool.borrow().engine().release(raw);
@@ -76,10 +76,8 @@ impl<P: Borrow<Pool<K, C>>, K, C> Lease<P, K, C> {
 
     /// The connection's name.
     pub fn token(&self) -> Token {
-        let seat = self.pool.borrow().engine().core.seats.get(self.raw.seat);
-        // SAFETY: the lease owns the seat, and the record with it.
-        let record = unsafe { self.raw.record.as_ref() };
-        Token { serial: seat.serial.get(), key: record.key }
+        let record = self.raw.record();
+        Token { serial: record.serial, key: record.key }
     }
 
     /// Its age, how long it was idle, how often it was leased, and whether it came
@@ -90,9 +88,7 @@ impl<P: Borrow<Pool<K, C>>, K, C> Lease<P, K, C> {
 
     /// The key that it was inserted under.
     pub fn key(&self) -> &K {
-        // SAFETY: the lease owns the seat, and the record with it.
-        let record = unsafe { self.raw.record.as_ref() };
-        &record.group.key
+        &self.raw.record().group.key
     }
 
     /// The parts, without the drop.
@@ -125,20 +121,17 @@ impl<P: Borrow<Pool<K, C>>, K, C> Deref for Lease<P, K, C> {
 
     #[inline]
     fn deref(&self) -> &C {
-        // SAFETY: the lease owns the seat, and the record with it.
-        let record = unsafe { self.raw.record.as_ref() };
-        // SAFETY: and the connection, which is taken out only when the lease ends.
-        unsafe { record.connection() }
+        // SAFETY: the lease owns the seat, and the connection is taken out only when
+        // it ends.
+        unsafe { self.raw.record().connection() }
     }
 }
 
 impl<P: Borrow<Pool<K, C>>, K, C> DerefMut for Lease<P, K, C> {
     #[inline]
     fn deref_mut(&mut self) -> &mut C {
-        // SAFETY: the lease owns the seat, and the record with it.
-        let record = unsafe { self.raw.record.as_ref() };
         // SAFETY: as in `deref`; exclusive by `&mut self`.
-        unsafe { record.connection_mut() }
+        unsafe { self.raw.record().connection_mut() }
     }
 }
 

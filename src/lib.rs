@@ -60,6 +60,15 @@ pub use stats::{Closes, Meta, Stats, Status};
 pub use time::{Clock, ManualClock};
 pub use token::Token;
 
+// The slab's keys need 64 bits for its threads, places and generations.
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("slabpool needs a 64-bit target");
+
+/// The code in README.md compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 /// What `loom-tests` may see of the inside. Not part of the public API, and absent
 /// from the published crate.
 #[cfg(slabpool_loom)]
@@ -70,9 +79,9 @@ pub mod model {
     pub use crate::core::lanes::Lanes;
     use crate::core::lanes::NUMBER;
     pub use crate::core::lru::Lru;
-    pub use crate::core::seat::{Alarm, Arrival, Phase, Seat};
+    pub use crate::core::seat::{Alarm, Card, Phase, Seat};
     pub use crate::core::tagged::{Head, NIL};
-    pub use crate::core::ticket::Claim;
+    pub use crate::core::ticket::{Claim, Ticket};
 
     /// Says which lane this thread uses, modulo their number.
     pub fn choose_lane(number: usize) {

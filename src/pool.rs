@@ -48,7 +48,7 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Pool<K, C> {
     /// Takes no lock, allocates nothing, waits for nobody. The key may be in any
     /// borrowed form, as in [`HashMap::get`](std::collections::HashMap::get). To
     /// skip the lookup, keep a [`Group`].
-    #[inline]
+    #[inline(always)]
     pub fn get<Q>(&self, key: &Q) -> Option<Pooled<'_, K, C>>
     where
         K: Borrow<Q>,

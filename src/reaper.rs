@@ -20,7 +20,7 @@ use crossbeam_queue::SegQueue;
 use crate::core::seat::{Alarm, Phase};
 use crate::core::ticket::Claim;
 use crate::core::wheel::Wheel;
-use crate::engine::{Engine, Removed};
+use crate::engine::{Engine, Removed, record_of};
 use crate::error::CloseReason;
 use crate::sync::{AtomicBool, Ordering, Step};
 use crate::time::NEVER;
@@ -152,16 +152,9 @@ impl<K, C> Engine<K, C> {
         };
         let work = &mut *work;
         let now = self.config.clock.now();
-        self.maintainer.step.observe();
-        while let Some(seat) = self.maintainer.news.pop() {
-            work.due.push(seat);
+        if work.due.is_empty() {
+            self.collect_due(work, now);
         }
-        work.due.append(&mut work.near);
-        let tick = self.maintainer.tick_of(now);
-        work.wheel.turn(tick, &mut work.due);
-        work.now = tick.max(work.now);
-        work.due.sort_unstable();
-        work.due.dedup();
         let mut expired = Vec::new();
         let mut due = mem::take(&mut work.due);
         while expired.len() < CLOSES_PER_STEP
@@ -177,10 +170,24 @@ impl<K, C> Engine<K, C> {
         expired
     }
 
+    /// Turns the wheel, and adds what does not come from there.
+    fn collect_due(&self, work: &mut Work, now: u64) {
+        let Work { wheel, now: tick, due, near } = work;
+        due.append(near);
+        due.sort_unstable();
+        due.dedup();
+        self.maintainer.step.observe();
+        while let Some(seat) = self.maintainer.news.pop() {
+            due.push(seat);
+        }
+        *tick = self.maintainer.tick_of(now).max(*tick);
+        wheel.turn(*tick, due);
+    }
+
     fn look(&self, index: u32, now: u64) -> Look<'_, K, C> {
         let seat = self.core.seats.get(index);
         // Before the seat is read: whoever fills it after this look tells us.
-        seat.alarm.reset();
+        self.core.card(index).alarm.reset();
         let word = seat.state.load();
         let (stamp, deadline) = (seat.stamp.get(), seat.deadline.get());
         match word.phase() {
@@ -190,9 +197,8 @@ impl<K, C> Engine<K, C> {
                 if !seat.state.seize(claim.incarnation) {
                     return Look::Later(now.saturating_add(self.maintainer.tick));
                 }
-                let place = self.record(seat);
-                // SAFETY: the seat was seized, and the record with it.
-                let retire_at = unsafe { place.as_ref() }.retire_at;
+                // SAFETY: the seat was seized.
+                let retire_at = unsafe { record_of::<K, C>(seat) }.retire_at;
                 let reason =
                     if now >= retire_at { CloseReason::Lifetime } else { CloseReason::Idle };
                 Look::Expired(self.extract(claim), reason)
@@ -212,10 +218,9 @@ impl<K, C> Engine<K, C> {
             return work.wheel.clear(index);
         }
         let tick = self.maintainer.tick_of(time);
-        let seat = self.core.seats.get(index);
         let alarm = tick.min(u64::from(Alarm::UNSET - 1)) as u32;
         // False if someone has set it to an earlier tick meanwhile, and told us.
-        let _first = seat.alarm.request(alarm);
+        let _first = self.core.card(index).alarm.request(alarm);
         if tick <= work.now {
             work.wheel.clear(index);
             work.near.push(index);

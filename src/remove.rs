@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use crate::core::seat::{Phase, Seat};
+use crate::core::seat::{Mark, Phase, Seat};
 use crate::core::ticket::Claim;
-use crate::engine::{Engine, RawLease};
+use crate::engine::{Engine, RawLease, record_of};
 use crate::error::CloseReason;
 use crate::group::Members;
 use crate::stats::Meta;
@@ -17,11 +17,11 @@ impl<K, C> Engine<K, C> {
     pub fn take(&self, token: Token) -> Option<C> {
         let record = self.store.get(token.key)?;
         let seat = self.core.seats.get(record.seat);
-        // S3: the word before the serial. If the serial is the token's, so is the
+        // S3: the word before the mark. If the mark is the token's, so is the
         // incarnation, or seizing it fails.
         let word = seat.state.load();
         let claim = Claim { seat: record.seat, incarnation: word.incarnation() };
-        if seat.serial.get() != token.serial || !seat.state.seize(claim.incarnation) {
+        if !sits(&record, seat, token) || !seat.state.seize(claim.incarnation) {
             return None;
         }
         let removed = self.extract(claim);
@@ -36,7 +36,7 @@ impl<K, C> Engine<K, C> {
         let seat = self.core.seats.get(record.seat);
         loop {
             let word = seat.state.load();
-            if seat.serial.get() != token.serial {
+            if !sits(&record, seat, token) {
                 return false;
             }
             let claim = Claim { seat: record.seat, incarnation: word.incarnation() };
@@ -48,7 +48,7 @@ impl<K, C> Engine<K, C> {
                 Phase::Idle => {}
                 Phase::Vacant | Phase::Claimed => return false,
                 Phase::Leased | Phase::Inspected | Phase::Orphaned => {
-                    if self.doom(&record, seat, token.serial) {
+                    if self.doom(&record, seat, token) {
                         return true;
                     }
                 }
@@ -58,12 +58,12 @@ impl<K, C> Engine<K, C> {
 
     /// Sees to it that a connection in use is not used again. False if it has
     /// become idle meanwhile, perhaps without its holder seeing the doom.
-    fn doom(&self, record: &Record<K, C>, seat: &Seat, serial: u64) -> bool {
-        seat.doom(serial);
+    fn doom(&self, record: &Record<K, C>, seat: &Seat, token: Token) -> bool {
+        seat.mark.doom(token.serial);
         // A release sees the doom after its push, or we see what it did before;
         // likewise whoever restores an inspected seat.
         record.group.lanes.barrier();
-        seat.state.touch().phase() != Phase::Idle || seat.serial.get() != serial
+        seat.state.touch().phase() != Phase::Idle || !sits(record, seat, token)
     }
 
     /// Closes the idle connections of a group.
@@ -99,7 +99,8 @@ impl<K, C> Engine<K, C> {
     pub fn retain(&self, mut keep: impl FnMut(&K, &Meta, &mut C) -> bool) {
         let now = self.config.clock.now();
         self.inspect_idle(|record, seat, incarnation| {
-            let meta = peek(seat, incarnation, now);
+            let claim = Claim { seat: record.seat, incarnation };
+            let meta = self.peek(seat, claim, now);
             // SAFETY: an inspector owns the seat, and makes no other reference.
             let connection = unsafe { record.connection_mut() };
             keep(&record.group.key, &meta, connection).then_some(()).ok_or(CloseReason::Cleared)
@@ -109,7 +110,7 @@ impl<K, C> Engine<K, C> {
     /// Closes the idle connections that were invalidated.
     pub fn sweep(&self) {
         self.inspect_idle(|record, seat, _| {
-            let fit = seat.generation() == self.generation_of(&record.group);
+            let fit = Mark::is_of(seat.mark.get(), self.generation_of(&record.group));
             fit.then_some(()).ok_or(CloseReason::Invalidated)
         });
     }
@@ -128,9 +129,8 @@ impl<K, C> Engine<K, C> {
                 continue;
             }
             let inspection = Inspection { engine: self, seat, claim, generation };
-            let place = self.record(seat);
-            // SAFETY: the inspection owns the seat, and the record with it.
-            let record = unsafe { place.as_ref() };
+            // SAFETY: the inspection owns the seat.
+            let record = unsafe { record_of::<K, C>(seat) };
             if let Err(reason) = judge(record, seat, claim.incarnation) {
                 std::mem::forget(inspection);
                 self.discard(claim, reason);
@@ -152,7 +152,7 @@ impl<K, C> Engine<K, C> {
             if seat.is_expired(now) || !seat.state.load().honours(claim.incarnation) {
                 return true;
             }
-            if wanted(&peek(seat, claim.incarnation, now)) {
+            if wanted(&self.peek(seat, claim, now)) {
                 lease = self.lease_this(seat, claim, group, now);
             }
             lease.is_none()
@@ -171,44 +171,48 @@ impl<K, C> Engine<K, C> {
         group: &Members<K>,
         now: u64,
     ) -> Option<RawLease<K, C>> {
-        let ticket = self.core.tickets.take()?;
         if seat.state.claim(claim.incarnation).is_err() {
-            self.core.tickets.give(ticket);
             return None;
         }
-        let lease = self.begin(seat, claim, ticket, now);
+        let Some(ticket) = self.core.take_ticket(claim.seat) else {
+            self.discard(claim, CloseReason::Cleared);
+            return None;
+        };
+        let lease = RawLease::new(seat, ticket, now, true);
         self.tidy(group);
-        match self.fault(&lease, seat, group, now) {
-            None => Some(lease),
-            Some(reason) => {
-                self.end(lease, reason);
-                None
-            }
+        if self.is_fit(seat, group, now) {
+            return Some(lease);
         }
+        self.refuse(lease);
+        None
     }
 
     pub fn meta(&self, lease: &RawLease<K, C>) -> Meta {
-        let seat = self.core.seats.get(lease.seat);
-        // SAFETY: the lease owns the seat, and the record with it.
-        let record = unsafe { lease.record.as_ref() };
-        let age = self.config.clock.now().saturating_sub(seat.born.get());
+        let born = self.core.card(lease.record().seat).born.get();
         Meta {
-            age: Duration::from_nanos(age),
-            idle_for: Duration::from_nanos(lease.idle_for),
-            uses: lease.incarnation.wrapping_sub(record.uses_base),
+            age: Duration::from_nanos(self.config.clock.now().saturating_sub(born)),
+            // The stamp is that of the last release, until the next one.
+            idle_for: Duration::from_nanos(lease.since.saturating_sub(lease.seat().stamp.get())),
+            uses: lease.uses(),
             reused: lease.reused,
+        }
+    }
+
+    /// What an idle connection would say of itself when leased at `now`.
+    fn peek(&self, seat: &Seat, claim: Claim, now: u64) -> Meta {
+        let card = self.core.card(claim.seat);
+        Meta {
+            age: Duration::from_nanos(now.saturating_sub(card.born.get())),
+            idle_for: Duration::from_nanos(now.saturating_sub(seat.stamp.get())),
+            uses: (claim.incarnation + 1).wrapping_sub(card.uses_base.get()),
+            reused: true,
         }
     }
 }
 
-/// What an idle connection would say of itself when leased at `now`.
-fn peek(seat: &Seat, incarnation: u64, now: u64) -> Meta {
-    Meta {
-        age: Duration::from_nanos(now.saturating_sub(seat.born.get())),
-        idle_for: Duration::from_nanos(now.saturating_sub(seat.stamp.get())),
-        uses: u64::from(seat.uses(incarnation)) + 1,
-        reused: true,
-    }
+/// Whether the connection of a token, whose record is held, is in its seat.
+fn sits<K, C>(record: &Record<K, C>, seat: &Seat, token: Token) -> bool {
+    record.serial == token.serial && Mark::serial(seat.mark.get()) == token.serial as u32
 }
 
 /// A connection while it is looked at. It is idle again when this is dropped, also
@@ -224,16 +228,13 @@ struct Inspection<'a, K, C> {
 impl<K, C> Drop for Inspection<'_, K, C> {
     fn drop(&mut self) {
         let Self { engine, seat, claim, generation } = *self;
-        let serial = seat.serial.get();
         if seat.state.restore(claim.incarnation) {
-            engine.check_shelved(claim, serial, generation);
-            return;
+            return engine.check_shelved(seat, claim, generation);
         }
         // A getter met the ticket and removed it.
-        let place = engine.record(seat);
-        // SAFETY: the inspection still owns the seat, and the record with it.
-        let record = unsafe { place.as_ref() };
-        match engine.core.tickets.take() {
+        // SAFETY: the inspection still owns the seat.
+        let record = unsafe { record_of::<K, C>(seat) };
+        match engine.core.take_ticket(claim.seat) {
             Some(ticket) => engine.shelve(seat, claim, ticket, generation, &record.group),
             None => engine.discard(claim, CloseReason::Cleared),
         }

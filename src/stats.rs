@@ -120,7 +120,8 @@ pub(crate) struct Counters {
     pub rejects: Counter,
     pub taken: Counter,
     pub panics: Counter,
-    /// Seats that were vacated: each has raised an incarnation once.
+    /// Rises of incarnations that are no hits: seats that were vacated, and claims
+    /// on connections that turned out to be unfit.
     pub vacated: CachePadded<Counter>,
     closes: [Counter; CloseReason::ALL.len()],
 }

@@ -45,6 +45,8 @@ pub(crate) struct Record<K, C> {
     /// and touched by that owner alone (S2).
     connection: UnsafeCell<MaybeUninit<C>>,
     pub group: Arc<Members<K>>,
+    /// The number of its insertion, never used twice.
+    pub serial: u64,
     /// This record's key in the slab.
     pub key: usize,
     pub seat: u32,
@@ -66,6 +68,7 @@ impl<K, C> Record<K, C> {
             connection: UnsafeCell::new(MaybeUninit::new(connection)),
             group,
             key,
+            serial: 0,
             seat: NIL,
             patience: 0,
             retire_at: 0,
@@ -138,7 +141,7 @@ impl<T> Store<T> {
         let vacant = catch_unwind(AssertUnwindSafe(|| self.slab.vacant_entry())).ok()??;
         let key = vacant.key();
         vacant.insert(make(key));
-        let pin = self.slab.get(key)?;
+        let pin = self.slab.get(key).expect("nobody else knows this key yet");
         let record = NonNull::from(&*pin);
         // Made good in `remove`.
         mem::forget(pin);

@@ -7,18 +7,23 @@
 //!
 //! # Layout
 //!
-//! Chunk `n` holds `FIRST << n` records, so an index finds its chunk by counting
-//! leading zeros.
+//! Chunk `n` holds `FIRST << n` records. An index plus `FIRST` has its highest bit
+//! where the chunk's number says, so that counting leading zeros finds the chunk;
+//! the pointer that is kept for a chunk is set back by as many records as that bit
+//! stands for, so that the sum is also the place. Unused chunks are null.
 
 use std::fmt;
 
-use crate::core::tagged::{Head, INDEX_BITS, NIL};
+use crate::core::tagged::{Head, INDEX_BITS};
 use crate::sync::{AtomicPtr, AtomicU32, Ordering};
 
 /// Records in the first chunk; small in models, where each costs time.
 const FIRST_BITS: u32 = if cfg!(slabpool_loom) { 2 } else { 6 };
 const FIRST: u32 = 1 << FIRST_BITS;
-const CHUNKS: usize = if cfg!(slabpool_loom) { 4 } else { (INDEX_BITS - FIRST_BITS) as usize };
+/// One place for each number of leading zeros; a few are never used.
+const CHUNKS: usize = u32::BITS as usize;
+/// Indices are below this.
+pub const INDEX_LIMIT: u32 = (1 << (INDEX_BITS - 1)) - FIRST;
 
 /// What an [`Arena`] stores.
 pub trait Record: Default {
@@ -64,12 +69,11 @@ impl<R: Record> Arena<R> {
     fn take_fresh(&self) -> Option<u32> {
         // Relaxed: a counter; the record is handed on by other means.
         let index = self.fresh.fetch_add(1, Ordering::Relaxed);
-        if index >= NIL - FIRST {
+        if index >= INDEX_LIMIT {
             self.fresh.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
-        let (chunk, _) = locate(index);
-        self.ensure(chunk);
+        self.ensure(chunk_of(index + FIRST));
         Some(index)
     }
 
@@ -86,31 +90,36 @@ impl<R: Record> Arena<R> {
         }
     }
 
-    /// The record at `index`, which this arena gave out at some time.
+    /// Makes sure of the record at `index`, for an arena that follows another one
+    /// and gives out nothing itself.
+    pub fn cover(&self, index: u32) {
+        self.ensure(chunk_of(index + FIRST));
+    }
+
+    /// The record at `index`, which this arena gave out or covered at some time.
     #[inline(always)]
     pub fn get(&self, index: u32) -> &R {
-        let (chunk, offset) = locate(index);
+        let place = index + FIRST;
         // Acquire: pairs with the Release in `ensure`.
-        let base = self.chunks[chunk].load(Ordering::Acquire);
-        debug_assert!(!base.is_null(), "index {index} was never given out");
-        // SAFETY: an index that was given out has its chunk allocated (A1), and
-        // `locate` keeps the offset within it.
-        let record = unsafe { base.add(offset) };
-        // SAFETY: records are initialised with their chunk and live as long as
-        // the arena (A2), whose borrow bounds this reference.
+        let origin = self.chunks[chunk_of(place)].load(Ordering::Acquire);
+        debug_assert!(!origin.is_null(), "index {index} was never given out");
+        let record = origin.wrapping_add(place as usize);
+        // SAFETY: an index that was given out has its chunk allocated (A1), and this
+        // is its place in it. Records are initialised with their chunk and live as
+        // long as the arena (A2), whose borrow bounds this reference.
         unsafe { &*record }
     }
 
     /// How many records were ever given out: every index in use is below this.
     pub fn high_water(&self) -> u32 {
         // Acquire is not needed: `exists` checks the chunk.
-        self.fresh.load(Ordering::Relaxed).min(NIL - FIRST)
+        self.fresh.load(Ordering::Relaxed).min(INDEX_LIMIT)
     }
 
     /// Every record ever given out, with its index, for a sweep.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &R)> {
         (0..self.high_water()).filter_map(|index| {
-            let (chunk, _) = locate(index);
+            let chunk = chunk_of(index + FIRST);
             // Acquire: as in `get`. Null while a thread has drawn an index and
             // not yet allocated: none of the chunk is in use.
             let missing = self.chunks[chunk].load(Ordering::Acquire).is_null();
@@ -124,35 +133,44 @@ impl<R: Record> Arena<R> {
         if !self.chunks[chunk].load(Ordering::Acquire).is_null() {
             return;
         }
-        let records: Box<[R]> = (0..FIRST << chunk).map(|_| R::default()).collect();
+        let count = count_of(chunk);
+        let records: Box<[R]> = (0..count).map(|_| R::default()).collect();
         let fresh = Box::into_raw(records).cast::<R>();
         // Release: publishes the initialised records. Relaxed on failure: the
         // winner's pointer is loaded again by whoever needs it.
         let lost = self.chunks[chunk]
-            .compare_exchange(std::ptr::null_mut(), fresh, Ordering::Release, Ordering::Relaxed)
+            .compare_exchange(
+                std::ptr::null_mut(),
+                fresh.wrapping_sub(count),
+                Ordering::Release,
+                Ordering::Relaxed,
+            )
             .is_err();
         if lost {
             // SAFETY: `fresh` was never published, so it is still ours, and it
             // was made with exactly this length.
-            drop(unsafe { into_box(fresh, chunk) });
+            drop(unsafe { into_box(fresh, count) });
         }
     }
 }
 
-/// The chunk of an index, and the place in it.
+/// The chunk in which a place lies.
 #[inline(always)]
-fn locate(index: u32) -> (usize, usize) {
-    let shifted = index + FIRST;
-    let level = shifted.ilog2();
-    ((level - FIRST_BITS) as usize, (shifted ^ (1 << level)) as usize)
+fn chunk_of(place: u32) -> usize {
+    (place.leading_zeros() % u32::BITS) as usize
+}
+
+/// How many records a chunk holds, which is also the first place in it.
+fn count_of(chunk: usize) -> usize {
+    1 << (u32::BITS as usize - 1 - chunk)
 }
 
 /// # Safety
 ///
-/// `base` came from [`Box::into_raw`] of the slice that is chunk `chunk`, and is
-/// not used again.
-unsafe fn into_box<R>(base: *mut R, chunk: usize) -> Box<[R]> {
-    let slice = std::ptr::slice_from_raw_parts_mut(base, (FIRST << chunk) as usize);
+/// `base` came from [`Box::into_raw`] of a slice of `count` records, and is not
+/// used again.
+unsafe fn into_box<R>(base: *mut R, count: usize) -> Box<[R]> {
+    let slice = std::ptr::slice_from_raw_parts_mut(base, count);
     // SAFETY: the caller's promise.
     unsafe { Box::from_raw(slice) }
 }
@@ -160,13 +178,14 @@ unsafe fn into_box<R>(base: *mut R, chunk: usize) -> Box<[R]> {
 /// **A2** Chunks are freed here and nowhere else.
 impl<R> Drop for Arena<R> {
     fn drop(&mut self) {
-        for (chunk, base) in self.chunks.iter().enumerate() {
+        for (chunk, origin) in self.chunks.iter().enumerate() {
             // Relaxed: `&mut self` has already synchronised with every user.
-            let base = base.load(Ordering::Relaxed);
-            if !base.is_null() {
-                // SAFETY: allocated by `ensure` with this length, and by
-                // `&mut self` nobody else has it.
-                drop(unsafe { into_box(base, chunk) });
+            let origin = origin.load(Ordering::Relaxed);
+            if !origin.is_null() {
+                let count = count_of(chunk);
+                // SAFETY: allocated by `ensure` with this length, and by `&mut self`
+                // nobody else has it.
+                drop(unsafe { into_box(origin.wrapping_add(count), count) });
             }
         }
     }
@@ -199,13 +218,19 @@ mod tests {
 
     #[test]
     fn indices_fill_chunk_after_chunk() {
-        assert_eq!(locate(0), (0, 0));
-        assert_eq!(locate(FIRST - 1), (0, (FIRST - 1) as usize));
-        assert_eq!(locate(FIRST), (1, 0));
-        assert_eq!(locate(3 * FIRST - 1), (1, (2 * FIRST - 1) as usize));
-        assert_eq!(locate(3 * FIRST), (2, 0));
-        let (chunk, offset) = locate(NIL - FIRST - 1);
-        assert!(chunk < CHUNKS && offset < (FIRST as usize) << chunk);
+        let place = |index: u32| {
+            let chunk = chunk_of(index + FIRST);
+            (chunk, (index + FIRST) as usize - count_of(chunk))
+        };
+        let first = chunk_of(FIRST);
+        assert_eq!(count_of(first), FIRST as usize);
+        assert_eq!(place(0), (first, 0));
+        assert_eq!(place(FIRST - 1), (first, FIRST as usize - 1));
+        assert_eq!(place(FIRST), (first - 1, 0));
+        assert_eq!(place(3 * FIRST - 1), (first - 1, 2 * FIRST as usize - 1));
+        assert_eq!(place(3 * FIRST), (first - 2, 0));
+        let (chunk, offset) = place(INDEX_LIMIT - 1);
+        assert_eq!(offset, count_of(chunk) - 1);
     }
 
     #[test]

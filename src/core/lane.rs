@@ -8,22 +8,24 @@
 //!
 //! # Layout
 //!
-//! Three stacks in a ring. Pushes go to the current one; pops take the current
-//! one first, then the one before it (*middle*), then the one before that (*old*).
+//! Four stacks in a ring, of which one is in use, and a second one after the lane
+//! was compacted. Pushes go to the current one; pops take the current one first,
+//! then the one before it (*middle*), then the one before that (*old*).
 //!
 //! ```text
-//!             epoch % 3
+//!             epoch % 4
 //!                 |
 //!   heads:   [ current ] -> ticket -> ticket -> ...      newest
 //!            [ middle  ] -> ticket -> ...
 //!            [ old     ] -> (empty, but for a moment)    oldest
+//!            [ spare   ] -> (empty; four, since 4 divides with a mask)
 //! ```
 //!
-//! [`Lane::compact`] makes the old stack, which is empty, the current one. What
-//! was current comes to rest: nobody pushes there any more. It then copies the
-//! tickets of middle and old that are still good into one new chain, puts that in
-//! the middle's place with one exchange, and only then takes the old chain away.
-//! At each moment every idle connection has a ticket that a getter can find.
+//! [`Lane::compact`] makes the spare stack the current one. What was current comes
+//! to rest: nobody pushes there any more. It then copies the tickets of middle and
+//! old that are still good into one new chain, puts that in the middle's place with
+//! one exchange, and only then takes the old chain away. At each moment every idle
+//! connection has a ticket that a getter can find.
 //!
 //! # Invariants
 //!
@@ -34,14 +36,17 @@
 //!   An exchange that succeeds proves that all that was read of the chain since
 //!   the head was loaded is true.
 //! * **L3** One thread compacts a lane at a time; those who come meanwhile go away.
+//! * **L4** Whenever the ring turns, the stacks before middle are empty: the merge
+//!   before it has emptied the old one, and nobody pushes to any but the current.
 
-use crate::core::Core;
+use crate::core::seat::Seat;
 use crate::core::tagged::{Head, NIL, Tagged};
-use crate::core::ticket::{Claim, Ticket};
+use crate::core::ticket::{AT_HOME, Claim, SPARE, Ticket};
+use crate::core::{Core, Found};
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
 
 /// Stacks in a lane.
-pub const STACKS: usize = 3;
+pub const STACKS: usize = 4;
 
 /// After so many steps down a chain, look whether it still is the chain.
 const STEPS_UNCHECKED: usize = if cfg!(slabpool_loom) { 4 } else { 64 };
@@ -69,8 +74,7 @@ impl Lane {
 
     /// Puts a ticket on top. The caller owned it and does so no longer.
     #[inline(always)]
-    pub fn push(&self, core: &Core, index: u32) {
-        let ticket = core.tickets.get(index);
+    pub fn push(&self, ticket: &Ticket, index: u32) {
         ticket.set_depth(None);
         loop {
             let (head, top) = self.current();
@@ -86,7 +90,7 @@ impl Lane {
     ///
     /// `elsewhere` is how many lie in other lanes.
     pub fn push_capped(&self, core: &Core, index: u32, cap: u32, elsewhere: u32) -> bool {
-        let ticket = core.tickets.get(index);
+        let ticket = core.find(index).ticket;
         loop {
             let (head, top) = self.current();
             let mut depth = depth_of(core, top).map(|below| below + 1);
@@ -113,30 +117,39 @@ impl Lane {
         }
     }
 
-    /// Takes the newest ticket. The caller owns it.
+    /// Takes the newest ticket and its number. The caller owns it.
     ///
     /// `None` says that each stack was empty when it was looked at, not that all
     /// were at once; see [`Lane::emptiness`].
-    #[inline(always)]
-    pub fn pop(&self, core: &Core) -> Option<(u32, Claim)> {
+    pub fn pop<'a>(&self, core: &'a Core) -> Option<(u32, Found<'a>)> {
         // Relaxed: a late view of the epoch costs order among threads that race,
         // and finds the same tickets.
         let epoch = self.epoch.load(Ordering::Relaxed);
-        for age in 0..STACKS as u64 {
-            let head = &self.heads[stack(epoch + STACKS as u64 - age)];
-            loop {
-                let top = head.load();
-                if top.is_empty() {
-                    break;
-                }
-                let ticket = core.tickets.get(top.index());
-                let below = ticket.below();
-                if head.unlink(top, below) {
-                    return Some((top.index(), ticket.claim()));
-                }
+        self.below(epoch).find_map(|head| pop_stack(head, core))
+    }
+
+    /// Takes the newest ticket, if it is on the current stack and at home with its
+    /// seat: the common case, with nothing in it but that. The caller owns the
+    /// ticket, whose number is that of the seat.
+    #[inline(always)]
+    pub fn pop_home<'a>(&self, core: &'a Core) -> Option<(u32, &'a Seat)> {
+        // Relaxed: as in `pop`.
+        let head = &self.heads[stack(self.epoch.load(Ordering::Relaxed))];
+        loop {
+            let top = head.load();
+            if top.index() >= SPARE {
+                return None; // a spare, or NIL
+            }
+            let seat = core.seats.get(top.index());
+            if head.unlink(top, seat.ticket.below()) {
+                return Some((top.index(), seat));
             }
         }
-        None
+    }
+
+    /// The stacks from the newest to the oldest.
+    fn below(&self, epoch: u64) -> impl Iterator<Item = &Head> {
+        (0..STACKS as u64).map(move |age| &self.heads[stack(epoch.wrapping_sub(age))])
     }
 
     /// A number that changes with every change of the lane, or `None` when some
@@ -162,10 +175,10 @@ impl Lane {
         loop {
             // Relaxed: checked again below.
             let epoch = self.epoch.load(Ordering::Relaxed);
-            // In an epoch tickets move from the old stack to the middle one only: in
-            // this order none escapes.
-            for stack_epoch in [epoch + 1, epoch + 2, epoch] {
-                let first = self.heads[stack(stack_epoch)].detach();
+            // From the oldest to the newest, as tickets move while an epoch lasts,
+            // so that none escapes.
+            for age in (0..STACKS as u64).rev() {
+                let first = self.heads[stack(epoch.wrapping_sub(age))].detach();
                 discard(core, first, &mut each);
             }
             // Relaxed: if `rotate` raised the tag of the current stack before it was
@@ -185,13 +198,13 @@ impl Lane {
                 if top.is_empty() {
                     break;
                 }
-                let ticket = core.tickets.get(top.index());
-                if is_good(core, ticket.claim()) {
+                let found = core.find(top.index());
+                if found.is_good() {
                     break;
                 }
                 // L2: if the ticket was not the top any more, this fails.
-                if head.unlink(top, ticket.below()) {
-                    core.tickets.give(top.index());
+                if head.unlink(top, found.ticket.below()) {
+                    core.give_ticket(top.index());
                     trimmed += 1;
                 }
             }
@@ -206,8 +219,7 @@ impl Lane {
     pub fn walk(&self, core: &Core, mut visit: impl FnMut(Claim) -> bool) -> bool {
         // Relaxed: as in `pop`.
         let epoch = self.epoch.load(Ordering::Relaxed);
-        for age in 0..STACKS as u64 {
-            let head = &self.heads[stack(epoch + STACKS as u64 - age)];
+        for head in self.below(epoch) {
             match walk_stack(core, head, &mut visit) {
                 Walk::Finished => {}
                 Walk::Stopped => return true,
@@ -226,7 +238,8 @@ impl Lane {
         if self.compacting.swap(true, Ordering::Acquire) {
             return false;
         }
-        let done = self.settle(core) && {
+        // What an earlier attempt had to leave comes first.
+        let done = self.merge(core) && {
             self.rotate();
             self.merge(core)
         };
@@ -235,30 +248,28 @@ impl Lane {
         done
     }
 
-    /// Finishes what an earlier attempt had to leave: empties the old stack.
-    fn settle(&self, core: &Core) -> bool {
+    /// Makes the spare stack, which is empty, the current one.
+    fn rotate(&self) {
         // Relaxed: only the compacting thread writes it (L3).
         let epoch = self.epoch.load(Ordering::Relaxed);
-        self.heads[stack(epoch + 1)].load().is_empty() || self.merge(core)
-    }
-
-    /// Makes the empty old stack the current one.
-    fn rotate(&self) {
-        // Relaxed: as in `settle`.
-        let epoch = self.epoch.load(Ordering::Relaxed);
+        debug_assert!(self.heads[stack(epoch + 1)].load().is_empty(), "L4");
         // Relaxed: the tag that is raised next publishes it (L1).
         self.epoch.store(epoch + 1, Ordering::Relaxed);
         self.heads[stack(epoch)].bump();
     }
 
-    /// Merges the good tickets of middle and old into the middle stack.
+    /// Merges the good tickets of middle and old into the middle stack. True if the
+    /// old one is empty afterwards.
     fn merge(&self, core: &Core) -> bool {
-        // Relaxed: as in `settle`.
+        // Relaxed: as in `rotate`.
         let epoch = self.epoch.load(Ordering::Relaxed);
-        let old = &self.heads[stack(epoch + 1)];
-        let middle = &self.heads[stack(epoch + 2)];
+        let middle = &self.heads[stack(epoch.wrapping_sub(1))];
+        let old = &self.heads[stack(epoch.wrapping_sub(2))];
         (0..ATTEMPTS).any(|_| {
-            let (old_top, middle_top) = (old.load(), middle.load());
+            let (middle_top, old_top) = (middle.load(), old.load());
+            if middle_top.is_empty() && old_top.is_empty() {
+                return true;
+            }
             let mut copy = Copy { first: NIL, last: NIL };
             let copied = copy.append(core, middle, middle_top) && copy.append(core, old, old_top);
             // The seal proves what was read of the old stack, the exchange what
@@ -304,26 +315,35 @@ impl Lane {
 /// The stack of an epoch.
 #[inline(always)]
 fn stack(epoch: u64) -> usize {
-    (epoch % STACKS as u64) as usize
+    epoch as usize % STACKS
 }
 
-/// Whether a ticket can be redeemed, now or when `retain` is done.
-fn is_good(core: &Core, claim: Claim) -> bool {
-    core.seats.get(claim.seat).state.load().honours(claim.incarnation)
+#[inline(always)]
+fn pop_stack<'a>(head: &Head, core: &'a Core) -> Option<(u32, Found<'a>)> {
+    loop {
+        let top = head.load();
+        if top.is_empty() {
+            return None;
+        }
+        let found = core.find(top.index());
+        if head.unlink(top, found.ticket.below()) {
+            return Some((top.index(), found));
+        }
+    }
 }
 
 /// The number of tickets from `top` down, if it is known.
 fn depth_of(core: &Core, top: Tagged) -> Option<u32> {
-    if top.is_empty() { Some(0) } else { core.tickets.get(top.index()).depth() }
+    if top.is_empty() { Some(0) } else { core.find(top.index()).ticket.depth() }
 }
 
 /// Gives back a chain that the caller owns.
 fn discard(core: &Core, first: u32, each: &mut dyn FnMut(Claim)) {
     let mut index = first;
     while index != NIL {
-        let ticket = core.tickets.get(index);
-        let (claim, below) = (ticket.claim(), ticket.below());
-        core.tickets.give(index);
+        let found = core.find(index);
+        let (claim, below) = (found.claim(), found.ticket.below());
+        core.give_ticket(index);
         each(claim);
         index = below;
     }
@@ -331,23 +351,24 @@ fn discard(core: &Core, first: u32, each: &mut dyn FnMut(Claim)) {
 
 /// Goes down a chain that others may change. Returns false if it was found to
 /// have changed; true proves nothing until the head is sealed or exchanged.
-fn descend(core: &Core, head: &Head, top: Tagged, mut each: impl FnMut(&Ticket) -> bool) -> bool {
+fn descend(core: &Core, head: &Head, top: Tagged, mut each: impl FnMut(Found<'_>) -> bool) -> bool {
     let mut index = top.index();
     let mut steps = 0;
     // The chain is made of tickets that existed when its head was loaded.
-    let steps_max = core.tickets.high_water() as usize;
+    let steps_max = core.tickets_max();
     while index != NIL {
         steps += 1;
-        // Without this, a chain under change might lead in a circle, or along the
-        // copies that the caller makes of it.
-        if steps > steps_max || steps % STEPS_UNCHECKED == 0 && head.load() != top {
+        // A chain under change might lead in a circle, to a ticket at home, or along
+        // the copies that the caller makes of it.
+        let astray = index == AT_HOME || steps > steps_max;
+        if astray || steps % STEPS_UNCHECKED == 0 && head.load() != top {
             return false;
         }
-        let ticket = core.tickets.get(index);
-        if !each(ticket) {
+        let found = core.find(index);
+        if !each(found) {
             return false;
         }
-        index = ticket.below();
+        index = found.ticket.next();
     }
     true
 }
@@ -363,9 +384,9 @@ struct Count {
 /// Counts a chain; to be confirmed by an exchange of the head.
 fn count(core: &Core, head: &Head, top: Tagged) -> Option<Count> {
     let mut count = Count { all: 0, live: 0 };
-    let complete = descend(core, head, top, |ticket| {
+    let complete = descend(core, head, top, |found| {
         count.all += 1;
-        count.live += u32::from(is_good(core, ticket.claim()));
+        count.live += u32::from(found.is_good());
         true
     });
     complete.then_some(count)
@@ -400,8 +421,8 @@ fn walk_stack(core: &Core, head: &Head, visit: &mut impl FnMut(Claim) -> bool) -
         let mut top = head.load();
         let mut index = top.index();
         while index != NIL {
-            let ticket = core.tickets.get(index);
-            let (claim, below) = (ticket.claim(), ticket.below());
+            let found = core.find(index);
+            let (claim, below) = (found.claim(), found.ticket.next());
             // L2: what was just read hung from this head.
             let Some(sealed) = head.seal(top) else { continue 'attempt };
             if !visit(claim) {
@@ -424,20 +445,20 @@ impl Copy {
     /// Appends new tickets for all good ones of a chain. False if the chain
     /// changed or the ticket arena is full.
     fn append(&mut self, core: &Core, head: &Head, top: Tagged) -> bool {
-        descend(core, head, top, |ticket| {
-            let claim = ticket.claim();
-            if !is_good(core, claim) {
+        descend(core, head, top, |found| {
+            if !found.is_good() {
                 return true;
             }
-            let Some(index) = core.tickets.take() else { return false };
-            let copy = core.tickets.get(index);
-            copy.write(claim);
+            let claim = found.claim();
+            let Some(index) = core.take_spare(claim.seat) else { return false };
+            let copy = core.find(index).ticket;
+            copy.set_incarnation(claim.incarnation);
             copy.set_below(NIL);
             copy.set_depth(None);
             if self.first == NIL {
                 self.first = index;
             } else {
-                core.tickets.get(self.last).set_below(index);
+                core.find(self.last).ticket.set_below(index);
             }
             self.last = index;
             true

@@ -3,9 +3,10 @@
 //! A thread pushes to its own lane and pops from its own lane first, then from
 //! the others, so that order is LIFO per lane.
 
-use crate::core::Core;
 use crate::core::lane::Lane;
-use crate::core::ticket::Claim;
+use crate::core::seat::Seat;
+use crate::core::ticket::{Claim, Ticket};
+use crate::core::{Core, Found};
 
 /// All lanes of a group.
 #[derive(Debug)]
@@ -28,34 +29,47 @@ impl Lanes {
         if index == 0 { &self.first } else { &self.rest[index - 1] }
     }
 
+    /// The caller's lane.
+    #[inline(always)]
+    fn own(&self) -> &Lane {
+        if self.rest.is_empty() { &self.first } else { self.own_of_many() }
+    }
+
+    #[cold]
+    fn own_of_many(&self) -> &Lane {
+        self.get(thread_number() % (self.rest.len() + 1))
+    }
+
     /// Puts a ticket on top of the caller's lane.
     #[inline(always)]
-    pub fn push(&self, core: &Core, ticket: u32) {
-        if self.rest.is_empty() {
-            self.first.push(core, ticket);
-        } else {
-            self.get(thread_number() % (self.rest.len() + 1)).push(core, ticket);
-        }
+    pub fn push(&self, ticket: &Ticket, index: u32) {
+        self.own().push(ticket, index);
     }
 
     /// Puts a ticket on top, unless `cap` or more idle connections are there.
     /// False leaves the ticket with the caller.
     ///
     /// The count is exact because a group with a cap pushes to one lane only.
-    pub fn push_capped(&self, core: &Core, ticket: u32, cap: u32) -> bool {
+    pub fn push_capped(&self, core: &Core, index: u32, cap: u32) -> bool {
         let elsewhere = self.rest.iter().map(|lane| lane.live(core)).sum();
-        self.first.push_capped(core, ticket, cap, elsewhere)
+        self.first.push_capped(core, index, cap, elsewhere)
     }
 
-    /// Takes the newest ticket of the caller's lane, or of another one. The
-    /// caller owns it. `None` proves that all lanes were empty at one moment.
+    /// See [`Lane::pop_home`]: from the caller's lane. `None` proves nothing.
+    #[inline(always)]
+    pub fn pop_home<'a>(&self, core: &'a Core) -> Option<(u32, &'a Seat)> {
+        self.own().pop_home(core)
+    }
+
+    /// Takes the newest ticket of the caller's lane, or of another one. The caller
+    /// owns it. `None` proves that all lanes were empty at one moment.
     ///
     /// Starts over only when another thread has pushed or popped meanwhile.
-    #[inline(always)]
-    pub fn pop(&self, core: &Core) -> Option<(u32, Claim)> {
+    pub fn pop<'a>(&self, core: &'a Core) -> Option<(u32, Found<'a>)> {
+        let count = self.rest.len() + 1;
+        let own = if count == 1 { 0 } else { thread_number() };
         loop {
-            let found =
-                if self.rest.is_empty() { self.first.pop(core) } else { self.pop_any(core) };
+            let found = (0..count).find_map(|step| self.get((own + step) % count).pop(core));
             if found.is_some() {
                 return found;
             }
@@ -64,12 +78,6 @@ impl Lanes {
                 return None;
             }
         }
-    }
-
-    fn pop_any(&self, core: &Core) -> Option<(u32, Claim)> {
-        let count = self.rest.len() + 1;
-        let own = thread_number();
-        (0..count).find_map(|step| self.get((own + step) % count).pop(core))
     }
 
     /// See [`Lane::emptiness`]: the sum over all lanes.
@@ -106,7 +114,7 @@ impl Lanes {
 
     /// See [`Lane::compact`].
     pub fn compact(&self, core: &Core) -> bool {
-        self.all().fold(true, |done, lane| lane.compact(core) && done)
+        self.all().all(|lane| lane.compact(core))
     }
 
     /// How many idle connections lie here: exact at rest. Costs a walk.

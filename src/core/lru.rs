@@ -22,7 +22,7 @@ use std::collections::BinaryHeap;
 use crossbeam_queue::ArrayQueue;
 
 use crate::core::arena::Arena;
-use crate::core::seat::{Phase, Seat};
+use crate::core::seat::{Mark, Phase, Seat};
 use crate::core::ticket::Claim;
 use crate::sync::{AtomicBool, Ordering};
 
@@ -39,7 +39,8 @@ const SWEEPS: usize = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Candidate {
     stamp: u64,
-    serial: u64,
+    /// The low half: enough to tell who was first.
+    serial: u32,
     seat: u32,
     incarnation: u64,
 }
@@ -123,7 +124,7 @@ fn candidate(index: u32, seat: &Seat) -> Option<Candidate> {
     // read here were those of this idle spell.
     (word.phase() == Phase::Idle).then(|| Candidate {
         stamp: seat.stamp.get(),
-        serial: seat.serial.get(),
+        serial: Mark::serial(seat.mark.get()),
         seat: index,
         incarnation: word.incarnation(),
     })
@@ -138,7 +139,7 @@ mod tests {
         for (serial, stamp) in stamps.into_iter().enumerate() {
             let seat = seats.get(seats.take().unwrap());
             seat.stamp.set(stamp);
-            seat.serial.set(serial as u64);
+            seat.fill(std::ptr::null_mut(), serial as u64, 0);
             seat.state.rest(1);
         }
         seats

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | [`tagged`] | the head of a stack: index and tag in one word |
 //! | [`arena`] | growing arrays of records, found by index |
-//! | [`seat`] | one pooled connection: its state word and its times |
+//! | [`seat`] | one pooled connection: its state word, its times, its mark |
 //! | [`ticket`] | a claim to one seat in one incarnation; what stacks link |
 //! | [`lane`] | a LIFO of tickets that can be cleaned while in use |
 //! | [`lanes`] | the lanes of one group |
@@ -22,18 +22,116 @@ pub mod ticket;
 pub mod wheel;
 
 use arena::Arena;
-use seat::Seat;
-use ticket::Ticket;
+use seat::{Card, Seat};
+use tagged::NIL;
+use ticket::{Claim, SPARE, Spare, Ticket};
 
-/// The two arenas that all groups of a pool share.
+/// The arenas that all groups of a pool share.
 #[derive(Debug)]
 pub struct Core {
     pub seats: Arena<Seat>,
-    pub tickets: Arena<Ticket>,
+    cards: Arena<Card>,
+    spares: Arena<Spare>,
+}
+
+/// A ticket, found by its number.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'a> {
+    pub ticket: &'a Ticket,
+    pub seat: &'a Seat,
+    seat_index: u32,
+}
+
+impl<'a> Found<'a> {
+    /// A ticket found by way of its seat: the seat's own, or a spare.
+    #[inline(always)]
+    pub fn of(core: &'a Core, seat: &'a Seat, ticket: u32) -> &'a Ticket {
+        if ticket & SPARE == 0 { &seat.ticket } else { core.find_spare(ticket).ticket }
+    }
+
+    #[inline(always)]
+    pub fn claim(&self) -> Claim {
+        Claim { seat: self.seat_index, incarnation: self.ticket.incarnation() }
+    }
+
+    /// Whether the ticket can be redeemed, now or when `retain` is done.
+    pub fn is_good(&self) -> bool {
+        self.seat.state.load().honours(self.ticket.incarnation())
+    }
 }
 
 impl Core {
     pub fn new() -> Self {
-        Self { seats: Arena::new(), tickets: Arena::new() }
+        Self { seats: Arena::new(), cards: Arena::new(), spares: Arena::new() }
+    }
+
+    /// Takes a vacant seat. `None` when the index space is used up.
+    pub fn take_seat(&self) -> Option<u32> {
+        let index = self.seats.take()?;
+        self.cards.cover(index);
+        Some(index)
+    }
+
+    /// The card of a seat that was taken at some time.
+    pub fn card(&self, seat: u32) -> &Card {
+        self.cards.get(seat)
+    }
+
+    /// No more tickets than this were ever in use.
+    pub fn tickets_max(&self) -> usize {
+        self.seats.high_water() as usize + self.spares.high_water() as usize
+    }
+
+    /// The ticket with this number, and the seat that it names.
+    #[inline(always)]
+    pub fn find(&self, ticket: u32) -> Found<'_> {
+        if ticket & SPARE == 0 {
+            let seat = self.seats.get(ticket);
+            Found { ticket: &seat.ticket, seat, seat_index: ticket }
+        } else {
+            self.find_spare(ticket)
+        }
+    }
+
+    #[cold]
+    fn find_spare(&self, ticket: u32) -> Found<'_> {
+        let spare = self.spares.get(ticket & !SPARE);
+        let seat_index = spare.seat();
+        Found { ticket: &spare.ticket, seat: self.seats.get(seat_index), seat_index }
+    }
+
+    /// Takes a ticket for a seat that the caller owns: the seat's own, or else a
+    /// spare. `None` when all are used up.
+    pub fn take_ticket(&self, seat: u32) -> Option<u32> {
+        if self.seats.get(seat).ticket.leave_home() { Some(seat) } else { self.take_spare(seat) }
+    }
+
+    /// Takes a spare for any seat.
+    pub fn take_spare(&self, seat: u32) -> Option<u32> {
+        let index = self.spares.take()?;
+        self.spares.get(index).set_seat(seat);
+        Some(index | SPARE)
+    }
+
+    /// Changes a spare for the seat's own ticket, if that is at home. The caller
+    /// owns the seat and the spare.
+    #[cold]
+    pub fn prefer_home(&self, spare: u32, seat: u32) -> u32 {
+        if self.seats.get(seat).ticket.leave_home() {
+            self.give_ticket(spare);
+            seat
+        } else {
+            spare
+        }
+    }
+
+    /// Gives a ticket back. The caller owned it and does so no longer.
+    pub fn give_ticket(&self, ticket: u32) {
+        debug_assert_ne!(ticket, NIL, "NIL is not a ticket");
+        if ticket & SPARE == 0 {
+            self.seats.get(ticket).ticket.go_home();
+        } else {
+            self.spares.give(ticket & !SPARE);
+        }
     }
 }

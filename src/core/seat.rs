@@ -29,8 +29,8 @@
 //!   spell of one connection, for ever.
 //! * **S2** One owner: whoever moved the seat out of `Idle` by `claim`, `seize` or
 //!   `inspect` owns the connection; whoever took a vacant seat owns it until `rest`
-//!   publishes it. All other fields are written by the owner alone, but for
-//!   `doomed` and `alarm`.
+//!   publishes it. All other fields are written by the owner alone, but for the
+//!   doom in the mark, the alarm, and a ticket that is not at home (K2).
 //! * **S3** The fields that belong to an idle spell are written before the state
 //!   word says `Idle`. A reader that loads the word first and then moves the seat
 //!   out of that very word has read the fields of that spell.
@@ -39,6 +39,7 @@ use std::ptr::null_mut;
 
 use crate::core::arena::Record;
 use crate::core::tagged::NIL;
+use crate::core::ticket::Ticket;
 use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 const PHASE_BITS: u32 = 3;
@@ -106,6 +107,13 @@ pub struct State(AtomicU64);
 impl State {
     fn new() -> Self {
         Self(AtomicU64::new(Word::new(0, Phase::Vacant).0))
+    }
+
+    /// The incarnation, by the owner.
+    #[inline(always)]
+    pub fn own(&self) -> u64 {
+        // Relaxed: only the owner changes it.
+        Word(self.0.load(Ordering::Relaxed)).incarnation()
     }
 
     /// Reads the word.
@@ -265,8 +273,65 @@ impl Field {
     }
 }
 
-/// One pooled connection, in one cache line. Times are in nanoseconds of the
-/// pool's clock.
+/// Whose seat this is, and whether it may be used: one word, so that one
+/// comparison tells a getter both.
+///
+/// ```text
+///  63              32 31     30            0
+/// +------------------+------+---------------+
+/// | serial, low half |doomed|  generation   |
+/// +------------------+------+---------------+
+/// ```
+#[derive(Debug)]
+pub struct Mark(AtomicU64);
+
+const GENERATION_MASK: u32 = u32::MAX >> 1;
+const DOOMED: u64 = 1 << 31;
+
+impl Mark {
+    /// Written by the owner when a connection takes the seat.
+    fn set(&self, serial: u64, generation: u32) {
+        // Relaxed: published with the state (S3).
+        self.0.store(serial << 32 | u64::from(generation & GENERATION_MASK), Ordering::Relaxed);
+    }
+
+    #[inline(always)]
+    pub fn get(&self) -> u64 {
+        // Relaxed: ordered by the head that the caller pushed on or popped from, or
+        // by the state that it loaded first.
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Whether a mark is of this generation, and not doomed.
+    #[inline(always)]
+    pub fn is_of(mark: u64, generation: u32) -> bool {
+        mark as u32 == generation & GENERATION_MASK
+    }
+
+    pub fn is_doomed(mark: u64) -> bool {
+        mark & DOOMED != 0
+    }
+
+    /// The low half of the serial.
+    pub fn serial(mark: u64) -> u32 {
+        (mark >> 32) as u32
+    }
+
+    /// Says that the connection with this serial must not be used again.
+    ///
+    /// The caller then passes a barrier ([`Lanes::barrier`](super::lanes::Lanes))
+    /// and looks at the state again.
+    pub fn doom(&self, serial: u64) {
+        // Relaxed: the barrier publishes it. The closure compares the serial, so
+        // that the doom of a former connection changes nothing.
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |mark| {
+            (Self::serial(mark) == serial as u32).then_some(mark | DOOMED)
+        });
+    }
+}
+
+/// One pooled connection: all that get and release need, in one cache line. Times
+/// are in nanoseconds of the pool's clock.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct Seat {
@@ -277,18 +342,10 @@ pub struct Seat {
     pub stamp: Field,
     /// When the idle spell ends, by idle timeout or lifetime; `u64::MAX` is never.
     pub deadline: Field,
-    /// The number of the connection's insertion, never used twice.
-    pub serial: Field,
-    /// When the connection was inserted.
-    pub born: Field,
-    /// The generation of pool and group in which it was inserted.
-    generation: AtomicU32,
-    /// The low half of the serial that must not be used again.
-    doomed: AtomicU32,
-    pub alarm: Alarm,
-    /// The low half of the incarnation from which uses count. While the seat is
-    /// vacant, the link of the free list.
-    uses_base: AtomicU32,
+    pub mark: Mark,
+    /// The seat's own ticket (K2).
+    pub ticket: Ticket,
+    free: AtomicU32,
 }
 
 const _: () = assert!(cfg!(slabpool_loom) || size_of::<Seat>() == 64);
@@ -300,42 +357,25 @@ impl Default for Seat {
             place: AtomicPtr::new(null_mut()),
             stamp: Field::default(),
             deadline: Field::default(),
-            serial: Field::default(),
-            born: Field::default(),
-            generation: AtomicU32::new(0),
-            doomed: AtomicU32::new(0),
-            alarm: Alarm(AtomicU32::new(Alarm::UNSET)),
-            uses_base: AtomicU32::new(NIL),
+            mark: Mark(AtomicU64::new(0)),
+            ticket: Ticket::default(),
+            free: AtomicU32::new(NIL),
         }
     }
 }
 
 impl Record for Seat {
     fn free_link(&self) -> &AtomicU32 {
-        &self.uses_base
+        &self.free
     }
-}
-
-/// What a connection brings along when it takes a seat.
-#[derive(Clone, Copy, Debug)]
-pub struct Arrival {
-    pub serial: u64,
-    pub born: u64,
-    pub generation: u32,
-    /// The incarnation from which uses count.
-    pub uses_base: u64,
 }
 
 impl Seat {
     /// Fills a vacant seat that the caller owns, but for the state and the spell.
-    pub fn fill(&self, place: *mut (), arrival: Arrival) {
+    pub fn fill(&self, place: *mut (), serial: u64, generation: u32) {
+        // Relaxed: published with the state (S3).
         self.place.store(place, Ordering::Relaxed);
-        self.serial.set(arrival.serial);
-        self.born.set(arrival.born);
-        self.generation.store(arrival.generation, Ordering::Relaxed);
-        // Not this serial: forgets the doom of former connections.
-        self.doomed.store(!arrival.serial as u32, Ordering::Relaxed);
-        self.uses_base.store(arrival.uses_base as u32, Ordering::Relaxed);
+        self.mark.set(serial, generation);
     }
 
     /// Where the connection is. Meaningful to the owner alone (S2).
@@ -345,38 +385,40 @@ impl Seat {
         self.place.load(Ordering::Relaxed)
     }
 
-    /// The generation in which the connection was inserted.
-    #[inline(always)]
-    pub fn generation(&self) -> u32 {
-        self.generation.load(Ordering::Relaxed)
-    }
-
-    /// How often the connection was leased until `incarnation`, modulo 2^32.
-    pub fn uses(&self, incarnation: u64) -> u32 {
-        (incarnation as u32).wrapping_sub(self.uses_base.load(Ordering::Relaxed))
-    }
-
-    /// Says that the connection with this serial must not be used again.
-    ///
-    /// The caller then passes a barrier ([`Lanes::barrier`](super::lanes::Lanes))
-    /// and looks at the state again.
-    pub fn doom(&self, serial: u64) {
-        // Relaxed: the barrier publishes it.
-        self.doomed.store(serial as u32, Ordering::Relaxed);
-    }
-
-    /// Whether the connection with this serial was doomed.
-    #[inline(always)]
-    pub fn is_doomed(&self, serial: u64) -> bool {
-        // Relaxed: ordered by the head that the caller pushed on or popped from.
-        self.doomed.load(Ordering::Relaxed) == serial as u32
-    }
-
     /// Whether the idle spell is over at `now`. `now` may be older than the stamp,
     /// if another thread released the connection meanwhile: then it is not.
     #[inline(always)]
     pub fn is_expired(&self, now: u64) -> bool {
         now >= self.deadline.get()
+    }
+}
+
+/// What else belongs to a seat, for those who insert, for predicates and for the
+/// reaper. The card of a seat has the seat's index.
+#[derive(Debug)]
+pub struct Card {
+    /// When the connection was inserted.
+    pub born: Field,
+    /// The incarnation from which uses count.
+    pub uses_base: Field,
+    pub alarm: Alarm,
+    unused: AtomicU32,
+}
+
+impl Default for Card {
+    fn default() -> Self {
+        Self {
+            born: Field::default(),
+            uses_base: Field::default(),
+            alarm: Alarm(AtomicU32::new(Alarm::UNSET)),
+            unused: AtomicU32::new(NIL),
+        }
+    }
+}
+
+impl Record for Card {
+    fn free_link(&self) -> &AtomicU32 {
+        &self.unused
     }
 }
 
@@ -416,15 +458,18 @@ mod tests {
     #[test]
     fn a_doom_is_for_one_connection() {
         let seat = Seat::default();
-        let arrival = Arrival { serial: 7, born: 0, generation: 0, uses_base: u64::MAX };
-        seat.fill(null_mut(), arrival);
-        assert!(!seat.is_doomed(7));
-        seat.doom(7);
-        assert!(seat.is_doomed(7));
-        seat.fill(null_mut(), Arrival { serial: 8, ..arrival });
-        seat.doom(7);
-        assert!(!seat.is_doomed(8), "the doom of a former connection comes late");
-        assert_eq!(seat.uses(0), 1);
+        seat.fill(null_mut(), 7, 3);
+        assert!(Mark::is_of(seat.mark.get(), 3));
+        assert!(!Mark::is_of(seat.mark.get(), 4));
+        seat.mark.doom(7);
+        assert!(Mark::is_doomed(seat.mark.get()));
+        assert!(!Mark::is_of(seat.mark.get(), 3));
+        seat.fill(null_mut(), 8, u32::MAX);
+        seat.mark.doom(7);
+        let mark = seat.mark.get();
+        assert!(!Mark::is_doomed(mark), "the doom of a former connection comes late");
+        assert!(Mark::is_of(mark, u32::MAX));
+        assert_eq!(Mark::serial(mark), 8);
     }
 
     #[test]

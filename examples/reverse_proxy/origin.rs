@@ -1,0 +1,181 @@
+//! The upstreams of the demonstration: small HTTP servers with different habits.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Channel};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, Sleep, sleep};
+
+/// How an upstream treats those who connect to it.
+#[derive(Clone, Copy, Debug)]
+pub struct Habits {
+    /// Before the head of an answer, and again before its body.
+    pub delay: Duration,
+    /// How long it lets a connection idle. See [`Impatient`].
+    pub patience: Option<Duration>,
+}
+
+/// A server on loopback that answers with what it was asked. Ends when dropped.
+pub struct Origin {
+    pub address: SocketAddr,
+    counts: Arc<Counts>,
+    acceptor: AbortHandle,
+}
+
+#[derive(Default)]
+struct Counts {
+    accepted: AtomicU64,
+    closed: AtomicU64,
+}
+
+impl Origin {
+    pub async fn start(habits: Habits) -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = listener.local_addr()?;
+        let counts = Arc::new(Counts::default());
+        let accepting = accept(listener, habits, Arc::clone(&counts));
+        Ok(Self { address, counts, acceptor: tokio::spawn(accepting).abort_handle() })
+    }
+
+    /// Connections accepted so far.
+    pub fn accepted(&self) -> u64 {
+        self.counts.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Connections that are open now.
+    pub fn open(&self) -> u64 {
+        self.accepted() - self.counts.closed.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Origin {
+    fn drop(&mut self) {
+        self.acceptor.abort();
+    }
+}
+
+/// What an upstream answers.
+pub fn echo(method: &str, path: &str, body: &[u8]) -> Bytes {
+    let mut text = format!("{method} {path}\n").into_bytes();
+    text.extend_from_slice(body);
+    Bytes::from(text)
+}
+
+async fn accept(listener: TcpListener, habits: Habits, counts: Arc<Counts>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let number = counts.accepted.fetch_add(1, Ordering::Relaxed);
+        // Every other connection is not closed in time, but when it is used again.
+        let late = number % 2 == 1;
+        let counts = Arc::clone(&counts);
+        tokio::spawn(async move {
+            _ = stream.set_nodelay(true);
+            let stream = TokioIo::new(Impatient::new(stream, habits.patience, late));
+            let service = service_fn(|request| answer(request, habits.delay));
+            // Broken off or not: the proxy and its clients do the checking.
+            _ = http1::Builder::new().serve_connection(stream, service).await;
+            counts.closed.fetch_add(1, Ordering::Relaxed);
+        });
+    }
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    delay: Duration,
+) -> Result<Response<Channel<Bytes>>, hyper::Error> {
+    let (head, body) = request.into_parts();
+    let received = body.collect().await?.to_bytes();
+    let text = echo(head.method.as_str(), head.uri.path(), &received);
+    pause(delay).await;
+    let (mut sender, body) = Channel::<Bytes, Infallible>::new(1);
+    tokio::spawn(async move {
+        pause(delay).await;
+        // Fails if nobody reads it any more.
+        _ = sender.send_data(text).await;
+    });
+    Ok(Response::new(body))
+}
+
+/// Not even a tick, if there is nothing to wait for.
+async fn pause(delay: Duration) {
+    if !delay.is_zero() {
+        sleep(delay).await;
+    }
+}
+
+/// A connection that ends when it was idle for too long: in time, so that the peer
+/// can know, or `late`, when the next request arrives. The latter is what a request
+/// meets that crosses the end of the connection on its way, made certain.
+struct Impatient {
+    stream: TcpStream,
+    patience: Option<Duration>,
+    late: bool,
+    expiry: Pin<Box<Sleep>>,
+}
+
+impl Impatient {
+    fn new(stream: TcpStream, patience: Option<Duration>, late: bool) -> Self {
+        let expiry = Box::pin(sleep(patience.unwrap_or_default()));
+        Self { stream, patience, late, expiry }
+    }
+
+    fn postpone(&mut self) {
+        if let Some(patience) = self.patience {
+            self.expiry.as_mut().reset(Instant::now() + patience);
+        }
+    }
+}
+
+impl AsyncRead for Impatient {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let expired = self.patience.is_some() && self.expiry.as_mut().poll(context).is_ready();
+        if expired && !self.late {
+            return Poll::Ready(Ok(()));
+        }
+        let filled = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        if expired {
+            buffer.set_filled(filled);
+        } else {
+            self.postpone();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Impatient {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.postpone();
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,307 @@
+//! The proxy of `examples/reverse_proxy` on real sockets: what becomes of upstream
+//! connections when one of the three parties misbehaves.
+//!
+//! Upstreams are played by the tests themselves, byte by byte.
+
+#[path = "../examples/reverse_proxy/proxy/mod.rs"]
+#[expect(dead_code, reason = "the example uses more of it")]
+mod proxy;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use slabpool::CloseReason;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+use proxy::{Proxy, Settings, Tally, Upstream, serve};
+
+/// Longer than anything here takes, also on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+const GET: &str = "GET /it HTTP/1.1\r\nhost: any\r\n\r\n";
+const POST: &str = "POST /it HTTP/1.1\r\nhost: any\r\ncontent-length: 4\r\n\r\nbody";
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+#[tokio::test]
+async fn a_complete_answer_gives_the_connection_back() {
+    let (mut setup, upstream) = Setup::start(Some(8)).await;
+    let playing = tokio::spawn(async move {
+        let mut stream = accept(&upstream).await;
+        for _ in 0..3 {
+            read_message(&mut stream).await;
+            stream.write_all(OK.as_bytes()).await.unwrap();
+        }
+        stream
+    });
+    for _ in 0..3 {
+        assert!(setup.ask(GET).await.ends_with("\r\n\r\nok"));
+    }
+    let _open = playing.await.unwrap();
+    assert_eq!((setup.tally().opened.get(), setup.tally().reused.get()), (1, 2));
+    assert_eq!(setup.proxy.pool().status().idle, 1);
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_in_the_middle_takes_its_connection() {
+    let (mut setup, upstream) = Setup::start(Some(8)).await;
+    let playing = tokio::spawn(async move {
+        let mut stream = accept(&upstream).await;
+        read_message(&mut stream).await;
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf").await.unwrap();
+        // The other half never comes: only the proxy can end this.
+        assert_eq!(stream.read(&mut [0]).await.unwrap_or(0), 0);
+        let mut stream = accept(&upstream).await;
+        read_message(&mut stream).await;
+        stream.write_all(OK.as_bytes()).await.unwrap();
+        stream
+    });
+    let mut client = setup.connect().await;
+    client.write_all(GET.as_bytes()).await.unwrap();
+    let mut seen = Vec::new();
+    while !seen.ends_with(b"half") {
+        assert_ne!(client.read_buf(&mut seen).await.unwrap(), 0);
+    }
+    drop(client);
+    eventually(|| setup.closed(CloseReason::Dropped) == 1).await;
+    assert!(setup.ask(GET).await.ends_with("\r\n\r\nok"));
+    let _open = playing.await.unwrap();
+    assert_eq!((setup.tally().opened.get(), setup.tally().reused.get()), (2, 0));
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_wait_takes_its_connection() {
+    let (setup, upstream) = Setup::start(Some(8)).await;
+    let mut client = setup.connect().await;
+    client.write_all(GET.as_bytes()).await.unwrap();
+    let mut stream = accept(&upstream).await;
+    read_message(&mut stream).await;
+    drop(client);
+    eventually(|| setup.closed(CloseReason::Dropped) == 1).await;
+    assert_eq!(stream.read(&mut [0]).await.unwrap_or(0), 0);
+    assert_eq!(setup.tally().errors.get(), 0, "nobody is to blame");
+}
+
+#[tokio::test]
+async fn a_connection_that_died_while_idle_is_not_used() {
+    let (mut setup, upstream) = Setup::start(Some(8)).await;
+    let (end, ended) = oneshot::channel::<()>();
+    let playing = tokio::spawn(async move {
+        let mut stream = accept(&upstream).await;
+        read_message(&mut stream).await;
+        stream.write_all(OK.as_bytes()).await.unwrap();
+        _ = ended.await;
+        drop(stream);
+        let mut stream = accept(&upstream).await;
+        read_message(&mut stream).await;
+        stream.write_all(OK.as_bytes()).await.unwrap();
+        stream
+    });
+    assert!(setup.ask(GET).await.ends_with("\r\n\r\nok"));
+    drop(end);
+    // For the proxy to see the end. If it does not, the request comes back unwritten
+    // and is repeated.
+    sleep(Duration::from_millis(50)).await;
+    assert!(setup.ask(POST).await.ends_with("\r\n\r\nok"));
+    let _open = playing.await.unwrap();
+    assert_eq!(setup.tally().dead.get() + setup.tally().retries.get(), 1);
+    assert_eq!((setup.tally().opened.get(), setup.tally().reused.get()), (2, 0));
+}
+
+#[tokio::test]
+async fn a_connection_that_dies_under_a_request_is_replaced_once() {
+    let (mut setup, upstream) = Setup::start(Some(8)).await;
+    let playing = tokio::spawn(async move {
+        let mut stream = accept(&upstream).await;
+        read_message(&mut stream).await;
+        stream.write_all(OK.as_bytes()).await.unwrap();
+        let first = read_message(&mut stream).await;
+        drop(stream);
+        let mut stream = accept(&upstream).await;
+        let second = read_message(&mut stream).await;
+        stream.write_all(OK.as_bytes()).await.unwrap();
+        (first, second, stream)
+    });
+    assert!(setup.ask(GET).await.ends_with("\r\n\r\nok"));
+    assert!(setup.ask(&POST.replace("POST", "PUT")).await.ends_with("\r\n\r\nok"));
+    let (first, second, _open) = playing.await.unwrap();
+    assert_eq!(first, second, "the same request, body and all");
+    assert!(second.ends_with("\r\n\r\nbody"), "{second}");
+    assert_eq!((setup.tally().retries.get(), setup.closed(CloseReason::Unhealthy)), (1, 1));
+    assert_eq!((setup.tally().errors.get(), setup.proxy.pool().status().idle), (0, 1));
+}
+
+#[tokio::test]
+async fn what_must_not_happen_twice_is_not_repeated() {
+    let (mut setup, upstream) = Setup::start(Some(8)).await;
+    let playing = tokio::spawn(async move {
+        let mut stream = accept(&upstream).await;
+        read_message(&mut stream).await;
+        stream.write_all(OK.as_bytes()).await.unwrap();
+        assert!(read_message(&mut stream).await.starts_with("POST"));
+        drop(stream);
+        upstream
+    });
+    assert!(setup.ask(GET).await.ends_with("\r\n\r\nok"));
+    assert!(setup.ask(POST).await.starts_with("HTTP/1.1 502 "));
+    let upstream = playing.await.unwrap();
+    assert!(timeout(Duration::from_millis(50), upstream.accept()).await.is_err());
+    assert_eq!((setup.tally().retries.get(), setup.tally().errors.get()), (0, 1));
+}
+
+#[tokio::test]
+async fn what_concerns_one_connection_stays_there() {
+    let (mut setup, upstream) = Setup::start(Some(8)).await;
+    let playing = tokio::spawn(async move {
+        let mut stream = accept(&upstream).await;
+        let request = read_message(&mut stream).await;
+        let answer =
+            OK.replace("\r\n\r\n", "\r\nconnection: close, x-hop\r\nx-hop: 1\r\nx-end: 2\r\n\r\n");
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        // It says that it will close, but does not: the proxy must.
+        assert_eq!(stream.read(&mut [0]).await.unwrap_or(0), 0);
+        request
+    });
+    let secret = "connection: x-secret\r\nx-secret: 1\r\nte: trailers\r\nx-end: 2\r\n\r\n";
+    let answer = setup.ask(&format!("GET http://any/it?q HTTP/1.1\r\nhost: any\r\n{secret}")).await;
+    let request = playing.await.unwrap();
+    assert!(request.starts_with("GET /it?q HTTP/1.1\r\n"), "{request}");
+    for (message, gone) in [(&request, "x-secret"), (&request, "te:"), (&answer, "x-hop")] {
+        assert!(!message.contains(gone), "{gone} in {message}");
+    }
+    assert!(request.contains("x-forwarded-for: 127.0.0.1\r\n"), "{request}");
+    assert!(request.contains("x-end: 2\r\n") && answer.contains("x-end: 2\r\n"));
+    assert!(!answer.contains("close"), "the client's connection stays: {answer}");
+    assert_eq!(setup.closed(CloseReason::Unhealthy), 1);
+}
+
+#[tokio::test]
+async fn an_upstream_that_refuses_is_named() {
+    let (mut setup, upstream) = Setup::start(Some(8)).await;
+    let address = upstream.local_addr().unwrap();
+    drop(upstream);
+    let answer = setup.ask(GET).await;
+    assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
+    assert!(answer.contains(&format!("upstream origin ({address}): ")), "{answer}");
+}
+
+#[tokio::test]
+async fn a_pool_of_no_capacity_changes_nothing_but_reuse() {
+    let (mut setup, upstream) = Setup::start(Some(0)).await;
+    let playing = tokio::spawn(async move {
+        for _ in 0..2 {
+            let mut stream = accept(&upstream).await;
+            read_message(&mut stream).await;
+            stream.write_all(OK.as_bytes()).await.unwrap();
+            assert_eq!(stream.read(&mut [0]).await.unwrap_or(0), 0);
+        }
+    });
+    for _ in 0..2 {
+        assert!(setup.ask(GET).await.ends_with("\r\n\r\nok"));
+    }
+    playing.await.unwrap();
+    assert_eq!((setup.tally().opened.get(), setup.proxy.pool().stats().rejects), (2, 2));
+}
+
+#[tokio::test]
+async fn the_end_waits_for_running_requests() {
+    let (setup, upstream) = Setup::start(Some(8)).await;
+    let mut client = setup.connect().await;
+    client.write_all(GET.as_bytes()).await.unwrap();
+    let mut stream = accept(&upstream).await;
+    read_message(&mut stream).await;
+    drop(setup.stop);
+    sleep(Duration::from_millis(50)).await;
+    assert!(TcpStream::connect(setup.address).await.is_err(), "no new clients");
+    stream.write_all(OK.as_bytes()).await.unwrap();
+    assert!(read_message(&mut client).await.ends_with("\r\n\r\nok"));
+    assert_eq!(setup.serving.await.unwrap(), 0, "nobody was cut off");
+    assert_eq!(stream.read(&mut [0]).await.unwrap_or(0), 0, "the pool is closed");
+    assert!(setup.proxy.pool().is_closed());
+}
+
+/// A proxy for one upstream, and a client of it.
+struct Setup {
+    proxy: Arc<Proxy>,
+    address: SocketAddr,
+    client: Option<TcpStream>,
+    stop: oneshot::Sender<()>,
+    serving: JoinHandle<usize>,
+}
+
+impl Setup {
+    async fn start(capacity: Option<usize>) -> (Self, TcpListener) {
+        let upstream = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let upstreams = vec![Upstream::new("origin", upstream.local_addr().unwrap())];
+        let settings = Settings {
+            capacity,
+            connect_timeout: PATIENCE,
+            trusted_idle: PATIENCE,
+            ..Settings::default()
+        };
+        let proxy = Arc::new(Proxy::new(upstreams, settings).unwrap());
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let stopped = async { _ = stopped.await };
+        let serving = tokio::spawn(serve(Arc::clone(&proxy), listener, stopped, PATIENCE));
+        (Self { proxy, address, client: None, stop, serving }, upstream)
+    }
+
+    fn tally(&self) -> &Tally {
+        &self.proxy.upstreams()[0].tally
+    }
+
+    fn closed(&self, reason: CloseReason) -> u64 {
+        self.proxy.pool().stats().closes[reason]
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    /// One request and its answer, on one connection for all of them.
+    async fn ask(&mut self, request: &str) -> String {
+        let mut client = match self.client.take() {
+            Some(client) => client,
+            None => self.connect().await,
+        };
+        client.write_all(request.as_bytes()).await.unwrap();
+        let answer = read_message(&mut client).await;
+        self.client = Some(client);
+        answer
+    }
+}
+
+async fn accept(listener: &TcpListener) -> TcpStream {
+    timeout(PATIENCE, listener.accept()).await.expect("nobody connects").unwrap().0
+}
+
+/// A head and its body, whose length it tells.
+async fn read_message(stream: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&bytes);
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let lengths = head.lines().filter_map(|line| line.strip_prefix("content-length: "));
+            if body.len() == lengths.map(|length| length.parse::<usize>().unwrap()).sum::<usize>() {
+                return text.into_owned();
+            }
+        }
+        let read = timeout(PATIENCE, stream.read_buf(&mut bytes)).await.expect("nothing comes");
+        assert_ne!(read.unwrap(), 0, "ended in the middle of {bytes:?}");
+    }
+}
+
+async fn eventually(holds: impl Fn() -> bool) {
+    let waiting = async {
+        while !holds() {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(PATIENCE, waiting).await.expect("it never came true");
+}
