@@ -93,24 +93,32 @@ impl Lane {
         let ticket = core.find(index).ticket;
         loop {
             let (head, top) = self.current();
+            let others = self.others(head);
             let mut depth = depth_of(core, top).map(|below| below + 1);
-            let others = self.others(head).try_fold(elsewhere, |sum, other| {
-                Some(sum.saturating_add(depth_of(core, other.load())?))
+            let beside = others.iter().try_fold(elsewhere, |sum, &(_, other_top)| {
+                Some(sum.saturating_add(depth_of(core, other_top)?))
             });
-            let roomy = depth.zip(others).is_some_and(|(own, rest)| own + rest <= cap);
+            let roomy = depth.zip(beside).is_some_and(|(own, rest)| own + rest <= cap);
             if !roomy {
                 // Void tickets count as depth, or it is not known: count.
                 let Some(below) = count(core, head, top) else { continue };
-                let rest: u32 = self.others(head).map(|other| count_sealed(core, other)).sum();
-                if below.live.saturating_add(rest).saturating_add(elsewhere) >= cap {
+                let beside = others.iter().try_fold(elsewhere, |sum, &(other, other_top)| {
+                    Some(sum.saturating_add(count(core, other, other_top)?.live))
+                });
+                let Some(beside) = beside else { continue };
+                if below.live.saturating_add(beside) >= cap {
                     return false;
                 }
                 depth = Some(below.all + 1);
             }
+            // Compaction moves tickets between the others: perhaps past the count.
+            if others.iter().any(|&(other, other_top)| other.load() != other_top) {
+                continue;
+            }
             ticket.set_depth(depth);
             ticket.set_below(top.index());
             // L2: nothing was pushed on this stack since it was counted, and the
-            // other stacks only shrink (L1).
+            // other two together only shrink (L1).
             if head.publish(top, index) {
                 return true;
             }
@@ -301,9 +309,13 @@ impl Lane {
         }
     }
 
-    /// All heads but one.
-    fn others<'a>(&'a self, head: &'a Head) -> impl Iterator<Item = &'a Head> {
-        self.heads.iter().filter(move |other| !std::ptr::eq(*other, head))
+    /// The heads beside one, and what they hold.
+    fn others(&self, head: &Head) -> [(&Head, Tagged); STACKS - 1] {
+        let mut others = self.heads.iter().filter(|other| !std::ptr::eq(*other, head));
+        std::array::from_fn(|_| {
+            let other = others.next().expect("one of the heads is left out");
+            (other, other.load())
+        })
     }
 
     /// How many idle connections lie here: exact at rest.
