@@ -113,10 +113,10 @@ pub fn pool_of(count: usize, ledger: &Ledger) -> (Pool<u8, Conn>, Group<u8, Conn
 }
 
 /// Spawns a thread with a handle of its own to the group.
-pub fn with_group(
+pub fn with_group<R: 'static>(
     group: &Group<u8, Conn>,
-    body: impl FnOnce(Group<u8, Conn>) + 'static,
-) -> loom::thread::JoinHandle<()> {
+    body: impl FnOnce(Group<u8, Conn>) -> R + 'static,
+) -> loom::thread::JoinHandle<R> {
     let group = group.clone();
     loom::thread::spawn(move || body(group))
 }
