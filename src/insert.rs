@@ -61,10 +61,12 @@ impl<K, C> Engine<K, C> {
             self.admit(group, connection, patience, Start::Idle)?;
         let token = Token { serial, key: place.key };
         let seat = self.core.seats.get(index);
-        self.watch(index, seat);
         let claim = Claim { seat: index, incarnation };
         // If others filled the group meanwhile, it is closed as a release would be.
         self.shelve(seat, claim, ticket, generation, &members);
+        // Not sooner: the reaper would find the seat vacant, and forget it. If it is
+        // another connection's by now, the reaper looks at that once too often.
+        self.watch(index, seat);
         Ok(token)
     }
 
