@@ -454,6 +454,14 @@ impl<K, C> Engine<K, C> {
         self.generation.load(Ordering::Relaxed)
     }
 
+    /// The pool's own generation, if it is open: when it closes, that is another.
+    pub fn open_generation(&self) -> Option<u32> {
+        // Acquire: pairs with the Release in `mark_closed`. If this is the generation
+        // of a closed pool, the next line sees that.
+        let generation = self.generation.load(Ordering::Acquire);
+        (!self.is_closed()).then_some(generation)
+    }
+
     /// The generation of connections that are inserted into this group now. Both
     /// parts only rise, so that their sum is the same only if both are.
     #[inline(always)]
@@ -478,7 +486,8 @@ impl<K, C> Engine<K, C> {
         // Relaxed: published with the generation, by the heads (`reconsider`) or
         // by the fence.
         self.closed.store(true, Ordering::Relaxed);
-        self.generation.fetch_add(1, Ordering::Relaxed);
+        // Release: pairs with the Acquire in `open_generation`.
+        self.generation.fetch_add(1, Ordering::Release);
         // SeqCst: pairs with the fence in `join`. Either the insertion sees the
         // new generation, or the caller finds its group in the directory.
         fence(Ordering::SeqCst);

@@ -77,10 +77,13 @@ impl<K, C> Engine<K, C> {
         patience: u64,
         start: Start,
     ) -> Result<Admitted<K, C>, Rejected<C>> {
-        if let Some(reason) = self.refusal(&group, patience, start) {
-            self.leave(&group);
-            return Err(self.reject(connection, reason));
-        }
+        let generation = match self.admission(&group, patience, start) {
+            Ok(generation) => generation,
+            Err(reason) => {
+                self.leave(&group);
+                return Err(self.reject(connection, reason));
+            }
+        };
         let mut arriving = Some(connection);
         let placed = self.store.insert(|key| {
             let connection = arriving.take().expect("the slab asks once");
@@ -93,7 +96,7 @@ impl<K, C> Engine<K, C> {
             return Err(self.reject(connection, reason));
         };
         match self.reserve() {
-            Some(permit) => Ok(self.seat(&group, place, patience, start, permit)),
+            Some(permit) => Ok(self.seat(&group, place, patience, start, generation, permit)),
             None => {
                 // SAFETY: nobody else knows of the record.
                 let record = unsafe { place.record.as_ref() };
@@ -108,20 +111,24 @@ impl<K, C> Engine<K, C> {
         }
     }
 
-    /// Why a connection cannot be taken, whatever room there is.
-    fn refusal(&self, group: &Members<K>, patience: u64, start: Start) -> Option<RejectReason> {
-        if self.is_closed() {
-            return Some(RejectReason::Closed);
-        }
+    /// The pool's generation, or why a connection cannot be taken, whatever room
+    /// there is.
+    fn admission(
+        &self,
+        group: &Members<K>,
+        patience: u64,
+        start: Start,
+    ) -> Result<u32, RejectReason> {
+        let generation = self.open_generation().ok_or(RejectReason::Closed)?;
         if start == Start::Leased {
-            return None;
+            return Ok(generation);
         }
         if patience.min(group.limits.idle_timeout()) == 0 {
-            return Some(RejectReason::NeverIdle);
+            return Err(RejectReason::NeverIdle);
         }
         let cap = group.limits.max_idle();
         let full = cap != Limits::UNCAPPED && group.lanes.live(&self.core) >= cap;
-        full.then_some(RejectReason::GroupFull { max_idle: cap as usize })
+        if full { Err(RejectReason::GroupFull { max_idle: cap as usize }) } else { Ok(generation) }
     }
 
     /// A permit: a free one, or that of the idle connection released longest ago,
@@ -154,6 +161,7 @@ impl<K, C> Engine<K, C> {
         mut place: Place<Record<K, C>>,
         patience: u64,
         start: Start,
+        generation: u32,
         permit: Permit<'_>,
     ) -> Admitted<K, C> {
         let index = self.core.take_seat().expect("there are more seats than permits");
@@ -163,7 +171,6 @@ impl<K, C> Engine<K, C> {
         let now = self.config.clock.now();
         // Relaxed: a counter.
         let serial = self.serials.fetch_add(1, Ordering::Relaxed);
-        let generation = self.generation();
         // SAFETY: the record has no seat yet, so that nobody else reaches it but
         // through its token, which nobody has.
         let record = unsafe { place.record.as_mut() };

@@ -124,7 +124,8 @@ impl<K, C> Engine<K, C> {
         for (index, seat) in self.core.seats.iter() {
             let word = seat.state.load();
             let claim = Claim { seat: index, incarnation: word.incarnation() };
-            let generation = self.generation();
+            // A closed pool's connections are the closer's.
+            let Some(generation) = self.open_generation() else { return };
             if word.phase() != Phase::Idle || !seat.state.inspect(claim.incarnation) {
                 continue;
             }
