@@ -129,9 +129,12 @@ impl<K, C> Engine<K, C> {
     /// Does a bounded piece of maintenance. Returns how many connections it closed:
     /// [`CLOSES_PER_STEP`] means that there may be more to do.
     pub fn step(&self) -> usize {
-        // Acquire: pairs with `want_sweep`.
-        if self.maintainer.sweep_wanted.load(Ordering::Acquire) {
-            self.maintainer.sweep_wanted.store(false, Ordering::Relaxed);
+        // Relaxed: worth a look, no more.
+        if self.maintainer.sweep_wanted.load(Ordering::Relaxed)
+            // Acquire: pairs with `want_sweep`. A swap, so that the wish that it takes
+            // back is the last one, whose generation is seen.
+            && self.maintainer.sweep_wanted.swap(false, Ordering::Acquire)
+        {
             self.sweep();
         }
         let expired = self.collect_expired();
