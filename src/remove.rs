@@ -34,10 +34,12 @@ impl<K, C> Engine<K, C> {
     pub fn evict(&self, token: Token) -> bool {
         let Some(record) = self.store.get(token.key) else { return false };
         let seat = self.core.seats.get(record.seat);
+        // Whether it was there, and doomed: then it goes, whoever closes it.
+        let mut doomed = false;
         loop {
             let word = seat.state.load();
             if !sits(&record, seat, token) {
-                return false;
+                return doomed;
             }
             let claim = Claim { seat: record.seat, incarnation: word.incarnation() };
             match word.phase() {
@@ -46,11 +48,12 @@ impl<K, C> Engine<K, C> {
                     return true;
                 }
                 Phase::Idle => {}
-                Phase::Vacant | Phase::Claimed => return false,
+                Phase::Vacant | Phase::Claimed => return doomed,
                 Phase::Leased | Phase::Inspected | Phase::Orphaned => {
                     if self.doom(&record, seat, token) {
                         return true;
                     }
+                    doomed = true;
                 }
             }
         }
