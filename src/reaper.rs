@@ -129,9 +129,12 @@ impl<K, C> Engine<K, C> {
     /// Does a bounded piece of maintenance. Returns how many connections it closed:
     /// [`CLOSES_PER_STEP`] means that there may be more to do.
     pub fn step(&self) -> usize {
-        // Acquire: pairs with `want_sweep`.
-        if self.maintainer.sweep_wanted.load(Ordering::Acquire) {
-            self.maintainer.sweep_wanted.store(false, Ordering::Relaxed);
+        // Relaxed: worth a look, no more.
+        if self.maintainer.sweep_wanted.load(Ordering::Relaxed)
+            // Acquire: pairs with `want_sweep`. A swap, so that the wish that it takes
+            // back is the last one, whose generation is seen.
+            && self.maintainer.sweep_wanted.swap(false, Ordering::Acquire)
+        {
             self.sweep();
         }
         let expired = self.collect_expired();
@@ -204,9 +207,12 @@ impl<K, C> Engine<K, C> {
                 Look::Expired(self.extract(claim), reason)
             }
             Phase::Idle => Look::Later(deadline),
+            // Also right if it is being released, and the deadline is the new one,
+            // perhaps beside the old stamp.
+            _ if now < deadline => Look::Later(deadline),
             // If it was released now, it would expire no sooner than after as long
-            // as it had the last time, unless its lifetime ends: that was the case
-            // the last time as well, or the release closes it.
+            // as it had the last time, unless a limit was lowered or its lifetime
+            // ends: then the release asks for the alarm.
             Phase::Leased | Phase::Inspected | Phase::Orphaned => Look::Later(
                 now.saturating_add((deadline.saturating_sub(stamp)).max(self.maintainer.tick)),
             ),
