@@ -63,6 +63,9 @@ impl<K, C> Engine<K, C> {
             self.admit(group, connection, patience, Start::Idle)?;
         let token = Token { serial, key: place.key };
         let seat = self.core.seats.get(index);
+        // First: the reaper, when it is at this very seat for a former connection,
+        // must not take it for vacant, and reset the alarm for good.
+        seat.state.occupy_leased(incarnation);
         self.watch(index, seat);
         let claim = Claim { seat: index, incarnation };
         // If others filled the group meanwhile, it is closed as a release would be.

@@ -129,9 +129,11 @@ impl<K, C> Engine<K, C> {
     /// Does a bounded piece of maintenance. Returns how many connections it closed:
     /// [`CLOSES_PER_STEP`] means that there may be more to do.
     pub fn step(&self) -> usize {
-        // Acquire: pairs with `want_sweep`.
-        if self.maintainer.sweep_wanted.load(Ordering::Acquire) {
-            self.maintainer.sweep_wanted.store(false, Ordering::Relaxed);
+        // Acquire: pairs with `want_sweep`. An exchange, that reads the last request: one
+        // that a plain store overwrote would be lost.
+        if self.maintainer.sweep_wanted.load(Ordering::Relaxed)
+            && self.maintainer.sweep_wanted.swap(false, Ordering::Acquire)
+        {
             self.sweep();
         }
         let expired = self.collect_expired();
@@ -204,10 +206,18 @@ impl<K, C> Engine<K, C> {
                 Look::Expired(self.extract(claim), reason)
             }
             Phase::Idle => Look::Later(deadline),
+            // Perhaps it is about to be idle, until this deadline.
+            Phase::Leased | Phase::Inspected | Phase::Orphaned if now < deadline => {
+                Look::Later(deadline)
+            }
+            // It is idle again in a moment, and has expired.
+            Phase::Inspected | Phase::Orphaned => {
+                Look::Later(now.saturating_add(self.maintainer.tick))
+            }
             // If it was released now, it would expire no sooner than after as long
             // as it had the last time, unless its lifetime ends: that was the case
             // the last time as well, or the release closes it.
-            Phase::Leased | Phase::Inspected | Phase::Orphaned => Look::Later(
+            Phase::Leased => Look::Later(
                 now.saturating_add((deadline.saturating_sub(stamp)).max(self.maintainer.tick)),
             ),
         }
