@@ -463,10 +463,12 @@ impl<K, C> Engine<K, C> {
         self.generation.load(Ordering::Relaxed)
     }
 
-    /// As [`Engine::generation`]: who reads that of a closed pool sees that it is closed.
-    pub fn generation_on_entry(&self) -> u32 {
-        // Acquire: pairs with the Release in `mark_closed`.
-        self.generation.load(Ordering::Acquire)
+    /// The pool's own generation, if it is open: when it closes, that is another.
+    pub fn open_generation(&self) -> Option<u32> {
+        // Acquire: pairs with the Release in `mark_closed`. If this is the generation
+        // of a closed pool, the next line sees that.
+        let generation = self.generation.load(Ordering::Acquire);
+        (!self.is_closed()).then_some(generation)
     }
 
     /// The generation of connections that are inserted into this group now. Both
@@ -493,7 +495,7 @@ impl<K, C> Engine<K, C> {
         // Relaxed: published with the generation, by the heads (`reconsider`) or
         // by the fence.
         self.closed.store(true, Ordering::Relaxed);
-        // Release: pairs with `generation_on_entry`.
+        // Release: pairs with the Acquire in `open_generation`.
         self.generation.fetch_add(1, Ordering::Release);
         // SeqCst: pairs with the fence in `join`. Either the insertion sees the
         // new generation, or the caller finds its group in the directory.

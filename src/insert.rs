@@ -63,13 +63,12 @@ impl<K, C> Engine<K, C> {
             self.admit(group, connection, patience, Start::Idle)?;
         let token = Token { serial, key: place.key };
         let seat = self.core.seats.get(index);
-        // First: the reaper, when it is at this very seat for a former connection,
-        // must not take it for vacant, and reset the alarm for good.
-        seat.state.occupy_leased(incarnation);
-        self.watch(index, seat);
         let claim = Claim { seat: index, incarnation };
         // If others filled the group meanwhile, it is closed as a release would be.
         self.shelve(seat, claim, ticket, generation, lanes, cap);
+        // Not sooner: the reaper would find the seat vacant, and forget it. If it is
+        // another connection's by now, the reaper looks at that once too often.
+        self.watch(index, seat);
         Ok(token)
     }
 
@@ -80,13 +79,13 @@ impl<K, C> Engine<K, C> {
         patience: u64,
         start: Start,
     ) -> Result<Admitted<K, C>, Rejected<C>> {
-        // Before the pool is found open: if it is closed while the connection enters,
-        // which may run the hook of a victim, the connection is of the time before.
-        let generation = self.generation_on_entry();
-        if let Some(reason) = self.refusal(&group, patience, start) {
-            self.leave(&group);
-            return Err(self.reject(connection, reason));
-        }
+        let generation = match self.admission(&group, patience, start) {
+            Ok(generation) => generation,
+            Err(reason) => {
+                self.leave(&group);
+                return Err(self.reject(connection, reason));
+            }
+        };
         let mut arriving = Some(connection);
         let placed = self.store.insert(|key| {
             let connection = arriving.take().expect("the slab asks once");
@@ -114,20 +113,24 @@ impl<K, C> Engine<K, C> {
         }
     }
 
-    /// Why a connection cannot be taken, whatever room there is.
-    fn refusal(&self, group: &Members<K>, patience: u64, start: Start) -> Option<RejectReason> {
-        if self.is_closed() {
-            return Some(RejectReason::Closed);
-        }
+    /// The pool's generation, or why a connection cannot be taken, whatever room
+    /// there is.
+    fn admission(
+        &self,
+        group: &Members<K>,
+        patience: u64,
+        start: Start,
+    ) -> Result<u32, RejectReason> {
+        let generation = self.open_generation().ok_or(RejectReason::Closed)?;
         if start == Start::Leased {
-            return None;
+            return Ok(generation);
         }
         if patience.min(group.limits.idle_timeout()) == 0 {
-            return Some(RejectReason::NeverIdle);
+            return Err(RejectReason::NeverIdle);
         }
         let cap = group.limits.max_idle();
         let full = cap != Limits::UNCAPPED && group.lanes.live(&self.core) >= cap;
-        full.then_some(RejectReason::GroupFull { max_idle: cap as usize })
+        if full { Err(RejectReason::GroupFull { max_idle: cap as usize }) } else { Ok(generation) }
     }
 
     /// A permit: a free one, or that of the idle connection released longest ago,

@@ -74,7 +74,6 @@ struct Readme;
 #[cfg(slabpool_loom)]
 #[doc(hidden)]
 pub mod model {
-    pub use crate::core::Core;
     pub use crate::core::lane::Lane;
     pub use crate::core::lanes::Lanes;
     use crate::core::lanes::NUMBER;
@@ -82,6 +81,7 @@ pub mod model {
     pub use crate::core::seat::{Alarm, Card, Phase, Seat};
     pub use crate::core::tagged::{Head, NIL};
     pub use crate::core::ticket::{Claim, Ticket};
+    pub use crate::core::{Core, Found};
 
     /// Says which lane this thread uses, modulo their number.
     pub fn choose_lane(number: usize) {

@@ -129,9 +129,10 @@ impl<K, C> Engine<K, C> {
     /// Does a bounded piece of maintenance. Returns how many connections it closed:
     /// [`CLOSES_PER_STEP`] means that there may be more to do.
     pub fn step(&self) -> usize {
-        // Acquire: pairs with `want_sweep`. An exchange, that reads the last request: one
-        // that a plain store overwrote would be lost.
+        // Relaxed: worth a look, no more.
         if self.maintainer.sweep_wanted.load(Ordering::Relaxed)
+            // Acquire: pairs with `want_sweep`. A swap, so that the wish that it takes
+            // back is the last one, whose generation is seen.
             && self.maintainer.sweep_wanted.swap(false, Ordering::Acquire)
         {
             self.sweep();
@@ -206,17 +207,16 @@ impl<K, C> Engine<K, C> {
                 Look::Expired(self.extract(claim), reason)
             }
             Phase::Idle => Look::Later(deadline),
-            // Perhaps it is about to be idle, until this deadline.
-            Phase::Leased | Phase::Inspected | Phase::Orphaned if now < deadline => {
-                Look::Later(deadline)
-            }
+            // Also right if it is being released, and the deadline is the new one,
+            // perhaps beside the old stamp.
+            _ if now < deadline => Look::Later(deadline),
             // It is idle again in a moment, and has expired.
             Phase::Inspected | Phase::Orphaned => {
                 Look::Later(now.saturating_add(self.maintainer.tick))
             }
             // If it was released now, it would expire no sooner than after as long
-            // as it had the last time, unless its lifetime ends: that was the case
-            // the last time as well, or the release closes it.
+            // as it had the last time, unless a limit was lowered or its lifetime
+            // ends: then the release asks for the alarm.
             Phase::Leased => Look::Later(
                 now.saturating_add((deadline.saturating_sub(stamp)).max(self.maintainer.tick)),
             ),

@@ -34,10 +34,12 @@ impl<K, C> Engine<K, C> {
     pub fn evict(&self, token: Token) -> bool {
         let Some(record) = self.store.get(token.key) else { return false };
         let seat = self.core.seats.get(record.seat);
+        // Whether it was there, and doomed: then it goes, whoever closes it.
+        let mut doomed = false;
         loop {
             let word = seat.state.load();
             if !sits(&record, seat, token) {
-                return false;
+                return doomed;
             }
             let claim = Claim { seat: record.seat, incarnation: word.incarnation() };
             match word.phase() {
@@ -46,11 +48,12 @@ impl<K, C> Engine<K, C> {
                     return true;
                 }
                 Phase::Idle => {}
-                Phase::Vacant | Phase::Claimed => return false,
+                Phase::Vacant | Phase::Claimed => return doomed,
                 Phase::Leased | Phase::Inspected | Phase::Orphaned => {
                     if self.doom(&record, seat, token) {
                         return true;
                     }
+                    doomed = true;
                 }
             }
         }
@@ -124,7 +127,8 @@ impl<K, C> Engine<K, C> {
         for (index, seat) in self.core.seats.iter() {
             let word = seat.state.load();
             let claim = Claim { seat: index, incarnation: word.incarnation() };
-            let generation = self.generation();
+            // A closed pool's connections are the closer's.
+            let Some(generation) = self.open_generation() else { return };
             if word.phase() != Phase::Idle || !seat.state.inspect(claim.incarnation) {
                 continue;
             }
@@ -245,11 +249,6 @@ impl<K, C> Drop for Inspection<'_, K, C> {
                 // SAFETY: the caller holds the pool.
                 let lanes = unsafe { record.group.lanes.lasting() };
                 engine.shelve(seat, claim, ticket, generation, lanes, cap);
-                // If the pool was closed before the inspection began, and took the
-                // ticket: either this is seen here, or the new ticket there.
-                if engine.is_closed() {
-                    engine.remove_idle(claim, CloseReason::Closed);
-                }
             }
             None => engine.discard(claim, CloseReason::Cleared),
         }

@@ -118,12 +118,26 @@ impl<R: Record> Arena<R> {
 
     /// Every record ever given out, with its index, for a sweep.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &R)> {
-        (0..self.high_water()).filter_map(|index| {
-            let chunk = chunk_of(index + FIRST);
-            // Acquire: as in `get`. Null while a thread has drawn an index and
-            // not yet allocated: none of the chunk is in use.
-            let missing = self.chunks[chunk].load(Ordering::Acquire).is_null();
-            (!missing).then(|| (index, self.get(index)))
+        let end = self.high_water() + FIRST;
+        // The smallest chunk first: it has the most leading zeros.
+        (0..=chunk_of(FIRST)).rev().flat_map(move |chunk| {
+            // Acquire: as in `get`. Null while a thread has drawn an index and not
+            // yet allocated: none of the chunk is in use.
+            let origin = self.chunks[chunk].load(Ordering::Acquire);
+            let count = if origin.is_null() { 0 } else { count_of(chunk) };
+            let records = if count == 0 {
+                &[]
+            } else {
+                // SAFETY: a chunk is initialised with this length and lives as long
+                // as the arena (A2), whose borrow bounds this reference.
+                unsafe { std::slice::from_raw_parts(origin.wrapping_add(count), count) }
+            };
+            let first = count_of(chunk) as u32;
+            records
+                .iter()
+                .take(end.saturating_sub(first) as usize)
+                .zip(first - FIRST..)
+                .map(|(record, index)| (index, record))
         })
     }
 

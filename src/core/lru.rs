@@ -8,7 +8,7 @@
 //! release can only make a connection younger than all of them: a candidate that
 //! was used meanwhile has another incarnation and is passed over (S1).
 //!
-//! A batch holds an eighth of what is idle, so that an eviction costs eight seats
+//! A batch holds a quarter of what is idle, so that an eviction costs four seats
 //! read in sequence, on average; up to [`EXACT`] idle connections none is kept,
 //! and each eviction sweeps. Candidates are hints, never owners: when a thread
 //! sweeps, others that find the batch empty sweep for themselves.
@@ -16,8 +16,6 @@
 //! The order is exact but for one case: a connection released at the very time of
 //! the sweep, by the coarse clock, may be younger by insertion than a candidate
 //! of the same time, and go after it.
-
-use std::collections::BinaryHeap;
 
 use crossbeam_queue::ArrayQueue;
 
@@ -31,7 +29,7 @@ const EXACT: usize = 128;
 /// The largest batch.
 const BATCH_MAX: usize = 4096;
 /// A batch is this part of what is idle.
-const BATCH_PART: usize = 8;
+const BATCH_PART: usize = 4;
 /// How often an eviction sweeps again because its choice was taken.
 const SWEEPS: usize = 4;
 
@@ -96,26 +94,30 @@ impl Lru {
 }
 
 /// The oldest idle connections in order: at least one if there is one, and no more
-/// than `batch_max` or an eighth of them.
+/// than `batch_max` or a quarter of them.
 fn sweep(seats: &Arena<Seat>, batch_max: usize) -> Vec<Candidate> {
-    let idle = || seats.iter().filter_map(|(index, seat)| candidate(index, seat));
+    let idle = seats.iter().filter_map(|(index, seat)| candidate(index, seat));
     if batch_max == 1 {
-        return idle().min().into_iter().collect();
+        return idle.min().into_iter().collect();
     }
-    let idle_count = idle().take(batch_max * BATCH_PART).count();
-    let batch = if idle_count <= EXACT { 1 } else { (idle_count / BATCH_PART).min(batch_max) };
-    // The heap's greatest is the first to be displaced by something older.
-    let mut oldest = BinaryHeap::with_capacity(batch);
-    for candidate in idle() {
-        if oldest.len() < batch {
-            oldest.push(candidate);
-        } else if let Some(mut youngest) = oldest.peek_mut()
-            && candidate < *youngest
-        {
-            *youngest = candidate;
+    let mut oldest = Vec::with_capacity(2 * batch_max);
+    let mut idle_count = 0;
+    let mut youngest = None;
+    for candidate in idle {
+        idle_count += 1;
+        if youngest.is_some_and(|youngest| candidate > youngest) {
+            continue;
+        }
+        oldest.push(candidate);
+        if oldest.len() == 2 * batch_max {
+            // Half of them can go. Amortised, a constant for each candidate.
+            youngest = Some(*oldest.select_nth_unstable(batch_max - 1).1);
+            oldest.truncate(batch_max);
         }
     }
-    oldest.into_sorted_vec()
+    oldest.sort_unstable();
+    oldest.truncate(if idle_count <= EXACT { 1 } else { batch_max.min(idle_count / BATCH_PART) });
+    oldest
 }
 
 fn candidate(index: u32, seat: &Seat) -> Option<Candidate> {
