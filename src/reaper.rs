@@ -210,10 +210,14 @@ impl<K, C> Engine<K, C> {
             // Also right if it is being released, and the deadline is the new one,
             // perhaps beside the old stamp.
             _ if now < deadline => Look::Later(deadline),
+            // It is idle again in a moment, and has expired.
+            Phase::Inspected | Phase::Orphaned => {
+                Look::Later(now.saturating_add(self.maintainer.tick))
+            }
             // If it was released now, it would expire no sooner than after as long
             // as it had the last time, unless a limit was lowered or its lifetime
             // ends: then the release asks for the alarm.
-            Phase::Leased | Phase::Inspected | Phase::Orphaned => Look::Later(
+            Phase::Leased => Look::Later(
                 now.saturating_add((deadline.saturating_sub(stamp)).max(self.maintainer.tick)),
             ),
         }

@@ -1,0 +1,7 @@
+//! Real threads on one pool. Bounded by what they do, not by time.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod support;
+
+mod expiry;
