@@ -99,7 +99,7 @@ impl Maintainer {
     pub fn want_sweep(&self) {
         // Release: pairs with the Acquire in `step`, which then sees the new
         // generation.
-        self.sweep_wanted.store(true, Ordering::Release);
+        self.sweep_wanted.swap(true, Ordering::Release);
     }
 }
 

@@ -40,7 +40,7 @@ fn evict_against_get() {
 /// evictor sees that it is idle.
 #[test]
 fn evict_against_release() {
-    check_all(|| {
+    check(3, || {
         let ledger = Ledger::default();
         let (pool, group, token) = pool_with_token(&ledger);
         let lease = group.get().unwrap();

@@ -40,7 +40,7 @@ use std::ptr::null_mut;
 use crate::core::arena::Record;
 use crate::core::tagged::NIL;
 use crate::core::ticket::Ticket;
-use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering, overwrite};
 
 const PHASE_BITS: u32 = 3;
 const PHASE_MASK: u64 = (1 << PHASE_BITS) - 1;
@@ -196,19 +196,19 @@ impl State {
     #[inline(always)]
     pub fn rest(&self, incarnation: u64) {
         // Release: pairs with the Acquire of `claim`, `seize`, `inspect` and `load`.
-        self.0.store(Word::new(incarnation, Phase::Idle).0, Ordering::Release);
+        overwrite(&self.0, Word::new(incarnation, Phase::Idle).0, Ordering::Release);
     }
 
     /// `Vacant` -> `Leased` by whoever filled the seat.
     pub fn occupy_leased(&self, incarnation: u64) {
         // Release: pairs with `load`, for readers who compare the serial next.
-        self.0.store(Word::new(incarnation, Phase::Leased).0, Ordering::Release);
+        overwrite(&self.0, Word::new(incarnation, Phase::Leased).0, Ordering::Release);
     }
 
     /// To `Vacant` by the owner, with the next incarnation.
     pub fn vacate(&self, incarnation: u64) {
         // Relaxed: handed to the next owner through the free list.
-        self.0.store(Word::new(incarnation + 1, Phase::Vacant).0, Ordering::Relaxed);
+        overwrite(&self.0, Word::new(incarnation + 1, Phase::Vacant).0, Ordering::Relaxed);
     }
 
     /// Reads the word by a read-modify-write: a later `restore` sees what the
@@ -292,7 +292,8 @@ impl Mark {
     /// Written by the owner when a connection takes the seat.
     fn set(&self, serial: u64, generation: u32) {
         // Relaxed: published with the state (S3).
-        self.0.store(serial << 32 | u64::from(generation & GENERATION_MASK), Ordering::Relaxed);
+        let mark = serial << 32 | u64::from(generation & GENERATION_MASK);
+        overwrite(&self.0, mark, Ordering::Relaxed);
     }
 
     #[inline(always)]
