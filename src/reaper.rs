@@ -17,10 +17,12 @@ use std::time::Duration;
 
 use crossbeam_queue::SegQueue;
 
-use crate::core::seat::{Alarm, Phase};
+use crate::core::seat::Alarm;
+use crate::core::state::Phase;
 use crate::core::ticket::Claim;
 use crate::core::wheel::Wheel;
-use crate::engine::{Engine, Removed, record_of};
+use crate::ending::Removed;
+use crate::engine::{Engine, record_of};
 use crate::error::CloseReason;
 use crate::sync::{AtomicBool, Ordering, Step};
 use crate::time::NEVER;
