@@ -23,7 +23,6 @@ use crate::settings::Limits;
 use crate::stats::Counters;
 use crate::store::{Record, Store};
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, yield_now};
-use crate::time::NEVER;
 
 /// How often a get that would miss lets `retain` finish with a connection of its
 /// group before it does miss.
@@ -261,10 +260,8 @@ impl<K, C> Engine<K, C> {
         let spell = seat.deadline.get().wrapping_sub(seat.stamp.get());
         seat.stamp.set(now);
         seat.deadline.set(deadline);
-        if deadline.wrapping_sub(now) < spell && deadline != NEVER {
-            // The reaper would look too late: a limit was lowered, or the lifetime
-            // is about to end.
-            self.watch(record.seat, seat);
+        if deadline.wrapping_sub(now) < spell && deadline != record.retire_at {
+            self.hurry(record.seat, deadline);
         }
         let incarnation = seat.state.own();
         let mark = seat.mark.get();

@@ -183,6 +183,8 @@ impl Seat {
 pub struct Card {
     /// When the connection was inserted.
     pub born: Field,
+    /// When its lifetime ends.
+    pub retire_at: Field,
     /// The incarnation from which uses count.
     pub uses_base: Field,
     pub alarm: Alarm,
@@ -193,6 +195,7 @@ impl Default for Card {
     fn default() -> Self {
         Self {
             born: Field::default(),
+            retire_at: Field::default(),
             uses_base: Field::default(),
             alarm: Alarm(AtomicU32::new(Alarm::UNSET)),
             unused: AtomicU32::new(NIL),
