@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use crossbeam_queue::SegQueue;
 
-use crate::core::seat::{Alarm, Seat};
+use crate::core::seat::Alarm;
 use crate::core::state::Phase;
 use crate::core::ticket::Claim;
 use crate::core::wheel::Wheel;
@@ -193,8 +193,10 @@ impl<K, C> Engine<K, C> {
             // Acquire: pairs with `hurry`. A swap: as in `step`.
             && self.maintainer.hurried.swap(false, Ordering::Acquire)
         {
-            let taken = |seat: &Seat| seat.state.load().phase() != Phase::Vacant;
-            due.extend(self.core.seats.iter().filter(|(_, seat)| taken(seat)).map(|(at, _)| at));
+            // Vacant ones as well, if they ever were taken: their alarms must not stay
+            // set with nobody to look.
+            let used = self.core.seats.iter().filter(|(_, seat)| seat.state.load().is_used());
+            due.extend(used.map(|(index, _)| index));
         }
         *tick = self.maintainer.tick_of(now).max(*tick);
         wheel.turn(*tick, due);

@@ -78,7 +78,7 @@ impl Core {
         Some(index)
     }
 
-    /// The card of a seat that is not vacant, or was not once.
+    /// The card of a seat that was taken at some time.
     pub fn card(&self, seat: u32) -> &Card {
         self.cards.get(seat)
     }

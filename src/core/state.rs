@@ -87,6 +87,11 @@ impl Word {
         }
     }
 
+    /// Whether the seat was ever taken.
+    pub fn is_used(self) -> bool {
+        self != Self::new(0, Phase::Vacant)
+    }
+
     /// Whether a ticket for `incarnation` leads to a connection, now or as soon
     /// as `retain` has looked at it.
     pub fn honours(self, incarnation: u64) -> bool {
@@ -202,8 +207,9 @@ impl State {
 
     /// To `Vacant` by the owner, with the next incarnation.
     pub fn vacate(&self, incarnation: u64) {
-        // Relaxed: handed to the next owner through the free list.
-        overwrite(&self.0, Word::new(incarnation + 1, Phase::Vacant).0, Ordering::Relaxed);
+        // Release: pairs with `load`, for a reaper that goes on to the seat's card. The
+        // next owner gets the seat through the free list.
+        overwrite(&self.0, Word::new(incarnation + 1, Phase::Vacant).0, Ordering::Release);
     }
 
     /// Reads the word by a read-modify-write: a later `restore` sees what the
