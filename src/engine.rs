@@ -26,7 +26,7 @@ use crate::sync::{AtomicBool, AtomicU32, AtomicU64, yield_now};
 
 /// How often a get that would miss lets `retain` finish with a connection of its
 /// group before it does miss.
-const INSPECTION_YIELDS: usize = if cfg!(slabpool_loom) { 2 } else { 1_000 };
+const INSPECTION_YIELDS: usize = if cfg!(slabpool_loom) { 2 } else { 10_000 };
 
 /// Everything that the handles of one pool share.
 pub(crate) struct Engine<K, C> {

@@ -4,4 +4,8 @@
 mod common;
 mod support;
 
+mod bound;
 mod expiry;
+mod misses;
+mod owners;
+mod sockets;
