@@ -132,7 +132,9 @@ fn closing_finds_what_is_being_compacted_away() {
     // More than a group may leave lying about, so that its lane is compacted, ...
     assert!(below.into_iter().all(|token| pool.evict(token)));
     // ... and again while it is drained.
-    (40..73).for_each(|id| drop(put(id)));
+    for id in 40..73 {
+        put(id);
+    }
     pool.close();
     assert_eq!(tally.alive(), 0);
     assert_eq!(pool.status().idle, 0);
