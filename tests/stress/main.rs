@@ -4,4 +4,7 @@
 mod common;
 mod support;
 
+mod bound;
 mod expiry;
+mod misses;
+mod ownership;

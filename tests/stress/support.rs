@@ -26,7 +26,7 @@ impl Gate {
         let mut spins = 0_u32;
         while self.arrived.load(Ordering::Acquire) < full {
             spins += 1;
-            if spins % 1_000 == 0 {
+            if spins.is_multiple_of(1_000) {
                 std::thread::yield_now();
             }
             hint::spin_loop();
