@@ -1,0 +1,168 @@
+//! What the pool allocates: nothing for a get and a release, little for an
+//! insertion, and no more in the long run than at the beginning.
+//!
+//! One test, since the allocator counts for the whole process.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::hint;
+use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
+
+use slabpool::{Clock, Pool};
+
+struct Counting;
+
+static CALLS: AtomicUsize = AtomicUsize::new(0);
+static BYTES: AtomicIsize = AtomicIsize::new(0);
+
+// SAFETY: the system's allocator, with counters.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        CALLS.fetch_add(1, Ordering::Relaxed);
+        BYTES.fetch_add(layout.size() as isize, Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        BYTES.fetch_sub(layout.size() as isize, Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(place, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const MILLION: u64 = if cfg!(debug_assertions) { 100_000 } else { 1_000_000 };
+
+/// Calls to the allocator while `run` runs.
+fn calls(run: impl FnOnce()) -> usize {
+    let before = CALLS.load(Ordering::Relaxed);
+    run();
+    CALLS.load(Ordering::Relaxed) - before
+}
+
+/// Bytes more than before, after `run`.
+fn growth(run: impl FnOnce()) -> isize {
+    let before = BYTES.load(Ordering::Relaxed);
+    run();
+    BYTES.load(Ordering::Relaxed) - before
+}
+
+fn pool(capacity: usize) -> Pool<u64, u64> {
+    Pool::builder().capacity(capacity).build().unwrap()
+}
+
+#[test]
+fn the_allocator_has_little_to_do() {
+    gets_and_releases_allocate_nothing();
+    an_insertion_allocates_once_at_most();
+    memory_stays_flat_while_connections_come_and_go_in_one_group();
+    memory_stays_flat_while_connections_are_removed_by_token();
+    memory_stays_flat_over_any_number_of_keys();
+    memory_stays_flat_while_connections_expire();
+}
+
+fn gets_and_releases_allocate_nothing() {
+    let pool = pool(2_000);
+    for key in 0..1_000 {
+        pool.put(&key, key).unwrap();
+        pool.get(&key).unwrap().release();
+    }
+    let group = pool.group(&7);
+    let run = || {
+        for n in 0..MILLION {
+            let lease = group.get().unwrap();
+            hint::black_box(*lease);
+            lease.release();
+            let lease = pool.get(&(n % 1_000)).unwrap();
+            hint::black_box((*lease, lease.meta(), lease.token()));
+            lease.release();
+        }
+    };
+    assert_eq!(calls(run), 0);
+    let misses = || {
+        for key in 0..MILLION {
+            assert!(pool.get(&(key + 1_000)).is_none());
+        }
+    };
+    assert_eq!(calls(misses), 0);
+    let owned = || (0..1_000).for_each(|key| pool.get_owned(&key).unwrap().release());
+    assert_eq!(calls(owned), 0);
+}
+
+fn an_insertion_allocates_once_at_most() {
+    let pool = pool(100);
+    let group = pool.group(&1);
+    let run = || {
+        for n in 0..MILLION {
+            assert_eq!(group.insert(n).unwrap().detach(), n);
+        }
+    };
+    run();
+    let calls = calls(run);
+    assert!(calls as u64 <= MILLION, "{calls} allocations in {MILLION} insertions");
+}
+
+fn memory_stays_flat_while_connections_come_and_go_in_one_group() {
+    let pool = pool(1_000);
+    let run = || {
+        for n in 0..MILLION {
+            pool.put(&1, n).unwrap();
+        }
+    };
+    run();
+    let growth = growth(run);
+    assert!(growth < 64 << 10, "{growth} bytes after {MILLION} insertions");
+    assert_eq!((pool.status().idle, pool.status().groups), (1_000, 1));
+}
+
+fn memory_stays_flat_while_connections_are_removed_by_token() {
+    let pool = pool(1_000);
+    pool.put(&1, 0).unwrap();
+    // From below: nobody ever gets to the tickets that are left.
+    let run = || {
+        let mut below = pool.put(&1, 1).unwrap();
+        for n in 0..MILLION / 2 {
+            let top = pool.put(&1, n).unwrap();
+            assert!(pool.evict(below));
+            below = top;
+        }
+        assert!(pool.take(below).is_some());
+    };
+    run();
+    let growth = growth(run);
+    assert!(growth < 64 << 10, "{growth} bytes after {MILLION} removals");
+}
+
+fn memory_stays_flat_over_any_number_of_keys() {
+    let pool = pool(1_000);
+    let run = |first: u64| {
+        for key in first..first + MILLION / 2 {
+            pool.put(&key, key).unwrap();
+        }
+    };
+    run(0);
+    let growth = growth(|| run(MILLION));
+    assert!(growth < 64 << 10, "{growth} bytes after {MILLION} keys");
+    assert_eq!((pool.status().idle, pool.status().groups), (1_000, 1_000));
+    pool.clear();
+    assert_eq!((pool.status().idle, pool.status().groups), (0, 0));
+}
+
+fn memory_stays_flat_while_connections_expire() {
+    let clock = Clock::manual();
+    let pool = Pool::<u64, u64>::builder().capacity(1_000).clock(&clock).build().unwrap();
+    let run = || {
+        for n in 0..MILLION / 2 {
+            pool.put(&(n % 100), n).unwrap();
+            if n % 500 == 0 {
+                clock.advance(pool.tick());
+                pool.maintain();
+            }
+        }
+    };
+    run();
+    let growth = growth(run);
+    assert!(growth < 64 << 10, "{growth} bytes after {MILLION} insertions");
+}
