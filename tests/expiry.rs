@@ -15,9 +15,7 @@ fn pool(clock: &ManualClock, journal: &Journal<u8>) -> slabpool::Builder<u8, Con
 }
 
 fn keep_alive(timeout: Duration) -> PutOptions {
-    let mut options = PutOptions::default();
-    options.idle_timeout = Some(timeout);
-    options
+    PutOptions { idle_timeout: Some(timeout) }
 }
 
 #[test]
@@ -117,7 +115,9 @@ fn jitter_only_shortens_a_lifetime() {
     let (clock, journal, tally) = (Clock::manual(), Journal::new(), Tally::default());
     let builder = pool(&clock, &journal).idle_timeout(None).max_lifetime(1_000 * SECOND);
     let pool = builder.lifetime_jitter(0.2).build().unwrap();
-    (0..500).for_each(|id| drop(pool.put(&1, tally.connect(id)).unwrap()));
+    for id in 0..500 {
+        pool.put(&1, tally.connect(id)).unwrap();
+    }
     clock.advance(800 * SECOND - NANOSECOND);
     assert_eq!(pool.maintain(), 0, "none ends before four fifths of its time");
     clock.advance(100 * SECOND);
@@ -148,7 +148,9 @@ fn lowered_limits_hold_from_the_next_release_on() {
     let (clock, journal, tally) = (Clock::manual(), Journal::new(), Tally::default());
     let pool = pool(&clock, &journal).idle_timeout(60 * SECOND).build().unwrap();
     let group = pool.group(&1);
-    (1..5).for_each(|id| drop(group.put(tally.connect(id)).unwrap()));
+    for id in 1..5 {
+        group.put(tally.connect(id)).unwrap();
+    }
     pool.maintain();
     let released = group.get().unwrap();
     group.configure(GroupSettings::new().idle_timeout(5 * SECOND)).unwrap();

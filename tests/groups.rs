@@ -122,7 +122,9 @@ fn settings_keep_their_group_until_they_are_withdrawn() {
     assert_eq!(pool.status().groups, 1, "twice is once");
     pool.group(&1).configure(GroupSettings::new()).unwrap();
     assert_eq!(pool.status().groups, 0);
-    (0..10).for_each(|id| drop(pool.put(&1, id).unwrap()));
+    for id in 0..10 {
+        pool.put(&1, id).unwrap();
+    }
 }
 
 #[test]

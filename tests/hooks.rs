@@ -64,7 +64,9 @@ fn every_reason_is_told_once_with_its_key() {
     put(3);
     (0..9).for_each(|_| pool.get(&3).unwrap().release());
     told(3, CloseReason::Uses);
-    (4..8).for_each(|key| drop(put(key)));
+    for key in 4..8 {
+        put(key);
+    }
     told(4, CloseReason::Evicted);
     pool.clear_group(&5);
     told(5, CloseReason::Cleared);
@@ -98,7 +100,7 @@ fn what_leaves_alive_is_not_told() {
     let token = pool.put(&1, 1).unwrap();
     assert_eq!(pool.take(token), Some(1));
     assert_eq!(pool.insert(&1, 2).unwrap().detach(), 2);
-    drop(pool.insert(&1, 3).unwrap().detach());
+    assert_eq!(pool.insert_owned(&1, 3).unwrap().detach(), 3);
     assert!(journal.read().is_empty());
     assert_eq!(pool.stats().taken, 3);
 }
@@ -117,12 +119,13 @@ fn a_dropped_lease_is_released_if_so_wished() {
 fn close_in_every_way(pool: &Pool<u8, Connection>, clock: &slabpool::ManualClock, tally: &Tally) {
     let put = |key: u8| pool.put(&key, tally.connect(u32::from(key))).unwrap();
     let hurried = |key: u8| {
-        let mut options = PutOptions::default();
-        options.idle_timeout = Some(SECOND);
+        let options = PutOptions { idle_timeout: Some(SECOND) };
         pool.put_with(&key, tally.connect(u32::from(key)), options).unwrap()
     };
     for round in 0..8 {
-        (0..4).for_each(|key| drop(put(key)));
+        for key in 0..4 {
+            put(key);
+        }
         match round {
             0 => pool.clear(),
             1 => pool.clear_group(&0),
@@ -143,7 +146,9 @@ fn close_in_every_way(pool: &Pool<u8, Connection>, clock: &slabpool::ManualClock
         }
     }
     for _ in 0..20 {
-        (0..4).for_each(|key| drop(put(key)));
+        for key in 0..4 {
+            put(key);
+        }
     }
 }
 

@@ -219,8 +219,7 @@ impl Run {
         let connection = self.connect();
         let id = connection.id;
         let expected = self.oracle.put(key, id, patience);
-        let mut options = PutOptions::default();
-        options.idle_timeout = span(patience);
+        let options = PutOptions { idle_timeout: span(patience) };
         let got = match self.pool.put_with(&key, connection, options) {
             Ok(token) => {
                 self.tokens.push((id, token));

@@ -7,5 +7,5 @@ mod support;
 mod bound;
 mod expiry;
 mod misses;
-mod owners;
+mod ownership;
 mod sockets;
