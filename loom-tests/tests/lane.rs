@@ -252,6 +252,30 @@ fn the_only_connection_is_found_while_it_is_moved() {
     });
 }
 
+/// The walk down the old stack stands on a ticket that is taken, given back, and used
+/// again elsewhere: what hangs below it now is not the rest of the old stack.
+#[test]
+fn a_ticket_that_is_used_again_does_not_mislead_a_copy() {
+    check(2, || {
+        let bench = Arc::new(Bench::layered(2, 0));
+        let next = bench.fresh().claim;
+        let other = spawn(&bench, |bench| {
+            bench.lanes.compact(&bench.core);
+        });
+        let held = bench.get().expect("two are idle");
+        bench.release(held);
+        // A connection that has its own ticket in some lane takes a spare.
+        let spare = bench.core.take_spare(next.seat).unwrap();
+        let ticket = bench.core.find(spare).ticket;
+        ticket.set_incarnation(next.incarnation);
+        bench.core.seats.get(next.seat).state.rest(next.incarnation);
+        bench.lanes.push(ticket, spare);
+        other.join().unwrap();
+        bench.core.give_ticket(next.seat);
+        bench.account(3);
+    });
+}
+
 /// Two getters, two connections, one compaction: nobody misses.
 #[test]
 fn compaction_hides_nothing_from_two_getters() {
@@ -378,6 +402,29 @@ fn a_cap_is_kept_by_two_releases() {
         release(&bench, two);
         other.join().unwrap();
         bench.account(2);
+    });
+}
+
+/// A release that was slow counts an empty lane. Meanwhile the ring turns, and another
+/// one uses up the room on the next stack.
+#[test]
+fn a_cap_is_kept_while_the_ring_turns() {
+    check(3, || {
+        let bench = Arc::new(Bench::new(1));
+        let release = |bench: &Bench, held: Held| {
+            let ticket = bench.ready(&held);
+            if !bench.lanes.push_capped(&bench.core, ticket, 1) {
+                bench.core.give_ticket(ticket);
+            }
+        };
+        let (one, two) = (bench.fresh(), bench.fresh());
+        let other = spawn(&bench, move |bench| {
+            bench.lanes.compact(&bench.core);
+            release(bench, one);
+        });
+        release(&bench, two);
+        other.join().unwrap();
+        bench.account(1);
     });
 }
 

@@ -101,7 +101,7 @@ impl Wheel {
     }
 
     /// The number of timers that are set.
-    #[cfg(test)]
+    #[cfg(all(test, not(slabpool_loom)))]
     fn len(&self) -> usize {
         self.timers.iter().filter(|timer| timer.place != NONE).count()
     }
