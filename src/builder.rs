@@ -136,7 +136,7 @@ impl<K, C> Builder<K, C> {
     }
 
     /// Whether the first insertion that happens inside a tokio runtime spawns
-    /// [`Pool::reaper`] there, and again when that runtime has gone. Without effect
+    /// `Pool::reaper` there, and again when that runtime has gone. Without effect
     /// without the feature `tokio`. Default: `true`.
     pub fn spawn_reaper(mut self, spawn: bool) -> Self {
         self.spawn_reaper = spawn;

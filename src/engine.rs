@@ -1,46 +1,42 @@
 //! The inside of a pool: what happens to a connection from its insertion to its
 //! end. [`Pool`](crate::Pool) is the way in, and says what each operation promises.
 
-use std::borrow::Borrow;
-use std::hash::Hash;
 use std::marker::PhantomData;
-use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::sync::{Arc, Weak};
 
 use crate::builder::Config;
-use crate::capacity::{Capacity, Permit};
+use crate::capacity::Capacity;
 use crate::core::lanes::Lanes;
 use crate::core::lru::Lru;
-use crate::core::seat::{Mark, Phase, Seat};
+use crate::core::seat::{Mark, Seat};
+use crate::core::state::Phase;
 use crate::core::stock::Stock;
 use crate::core::tagged::NIL;
 use crate::core::ticket::{Claim, SPARE};
 use crate::core::{Core, Found};
 use crate::directory::Directory;
 use crate::error::CloseReason;
-use crate::group::{Member, Members};
+use crate::group::Members;
 use crate::reaper::Maintainer;
 use crate::settings::Limits;
 use crate::stats::Counters;
 use crate::store::{Record, Store};
-use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence, yield_now};
-use crate::time::NEVER;
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, yield_now};
 
 /// How often a get that would miss lets `retain` finish with a connection of its
 /// group before it does miss.
-const INSPECTION_YIELDS: usize = if cfg!(slabpool_loom) { 2 } else { 1_000 };
+const INSPECTION_YIELDS: usize = if cfg!(slabpool_loom) { 2 } else { 10_000 };
 
 /// Everything that the handles of one pool share.
 pub(crate) struct Engine<K, C> {
     pub core: Core,
     pub config: Config<K, C>,
     /// Raised when the pool is invalidated or closed.
-    generation: AtomicU32,
-    closed: AtomicBool,
+    pub generation: AtomicU32,
+    pub closed: AtomicBool,
     pub directory: Directory<K>,
-    stock: Arc<Stock>,
+    pub stock: Arc<Stock>,
     pub store: Store<Record<K, C>>,
     pub lru: Lru,
     pub capacity: Capacity,
@@ -61,7 +57,7 @@ pub(crate) struct RawLease<K, C> {
     /// When the lease began.
     pub since: u64,
     /// The ticket that the release will push.
-    ticket: u32,
+    pub ticket: u32,
     pub reused: bool,
     _record: PhantomData<NonNull<Record<K, C>>>,
 }
@@ -264,10 +260,8 @@ impl<K, C> Engine<K, C> {
         let spell = seat.deadline.get().wrapping_sub(seat.stamp.get());
         seat.stamp.set(now);
         seat.deadline.set(deadline);
-        if deadline.wrapping_sub(now) < spell && deadline != NEVER {
-            // The reaper would look too late: a limit was lowered, or the lifetime
-            // is about to end.
-            self.watch(record.seat, seat);
+        if deadline.wrapping_sub(now) < spell && deadline != record.retire_at {
+            self.hurry(record.seat, deadline);
         }
         let incarnation = seat.state.own();
         let mark = seat.mark.get();
@@ -356,169 +350,6 @@ impl<K, C> Engine<K, C> {
         };
         self.remove_idle(claim, reason);
     }
-
-    /// Removes a connection if it still is idle in this incarnation.
-    pub fn remove_idle(&self, claim: Claim, reason: CloseReason) {
-        if self.core.seats.get(claim.seat).state.seize(claim.incarnation) {
-            self.discard(claim, reason);
-        }
-    }
-
-    /// Closes a connection that the caller has seized. Its ticket stays behind.
-    pub fn discard(&self, claim: Claim, reason: CloseReason) {
-        let removed = self.extract(claim);
-        self.tidy(&removed.group);
-        self.bury(removed, reason);
-    }
-
-    /// Ends a lease by closing the connection.
-    #[cold]
-    pub fn end(&self, lease: RawLease<K, C>, reason: CloseReason) {
-        let removed = self.recall(lease);
-        self.bury(removed, reason);
-    }
-
-    /// Ends a lease by taking the connection out of the pool.
-    pub fn recall(&self, lease: RawLease<K, C>) -> Removed<'_, K, C> {
-        let incarnation = lease.seat().state.own();
-        let claim = Claim { seat: lease.record().seat, incarnation };
-        self.core.give_ticket(lease.ticket);
-        self.extract(claim)
-    }
-
-    /// Takes the connection out of a seat that the caller owns, and frees the seat.
-    pub fn extract(&self, claim: Claim) -> Removed<'_, K, C> {
-        let seat = self.core.seats.get(claim.seat);
-        // SAFETY: the caller owns the seat, and gives it up below.
-        let record = unsafe { record_of::<K, C>(seat) };
-        let group = Arc::clone(&record.group);
-        let key = record.key;
-        // SAFETY: the caller owns the seat, and gives it up below.
-        let connection = unsafe { record.take() };
-        // SAFETY: `key` is the record's, which is not used from here on.
-        unsafe { self.store.remove(key) };
-        self.counters.vacated.add();
-        seat.state.vacate(claim.incarnation);
-        self.core.seats.give(claim.seat);
-        Removed { connection, group, permit: self.capacity.reclaim() }
-    }
-
-    /// Throws away tickets that an eviction has left, when there are many.
-    pub fn tidy(&self, group: &Members<K>) {
-        if group.lanes.trim(&self.core) == 0 && group.litter() && group.lanes.compact(&self.core) {
-            group.tidied();
-        }
-    }
-
-    /// Gives up a connection: says so to the user's hook, or drops it.
-    ///
-    /// Panics of the hook and of the connection's destructor are counted and go no
-    /// further: many a caller is itself being dropped, or cleans up for others.
-    pub fn bury(&self, removed: Removed<'_, K, C>, reason: CloseReason) {
-        drop(self.settle(removed, reason));
-    }
-
-    /// As [`Engine::bury`]; the permit is for the caller.
-    pub fn settle<'a>(&self, removed: Removed<'a, K, C>, reason: CloseReason) -> Permit<'a> {
-        let Removed { connection, group, permit } = removed;
-        self.counters.closed(reason);
-        self.leave(&group);
-        let caught = catch_unwind(AssertUnwindSafe(|| match &self.config.on_close {
-            Some(on_close) => on_close(&group.key, connection, reason),
-            None => drop(connection),
-        }));
-        if let Err(panic) = caught {
-            self.counters.panics.add();
-            // Its destructor might panic again.
-            mem::forget(panic);
-        }
-        permit
-    }
-
-    /// Takes a connection from the books, without closing it.
-    pub fn hand_out(&self, removed: Removed<'_, K, C>) -> C {
-        self.counters.taken.add();
-        self.leave(&removed.group);
-        removed.connection
-    }
-
-    /// A connection leaves its group.
-    pub fn leave(&self, group: &Arc<Members<K>>) {
-        self.part(group, Member::Connection);
-    }
-
-    /// A member leaves its group, which goes if it was the last.
-    pub fn part(&self, group: &Arc<Members<K>>, member: Member) {
-        if group.roll.leave(member) {
-            self.directory.remove(group);
-            // Void tickets, all of them (G1).
-            group.lanes.drain(&self.core, |_| {});
-        }
-    }
-
-    /// The pool's own generation.
-    #[inline(always)]
-    pub fn generation(&self) -> u32 {
-        // Relaxed: after a push or a pop, ordered by the head (see `reconsider`).
-        self.generation.load(Ordering::Relaxed)
-    }
-
-    /// The pool's own generation, if it is open: when it closes, that is another.
-    pub fn open_generation(&self) -> Option<u32> {
-        // Acquire: pairs with the Release in `mark_closed`. If this is the generation
-        // of a closed pool, the next line sees that.
-        let generation = self.generation.load(Ordering::Acquire);
-        (!self.is_closed()).then_some(generation)
-    }
-
-    /// The generation of connections that are inserted into this group now. Both
-    /// parts only rise, so that their sum is the same only if both are.
-    #[inline(always)]
-    pub fn generation_of(&self, group: &Members<K>) -> u32 {
-        self.generation().wrapping_add(group.generation())
-    }
-
-    pub fn is_closed(&self) -> bool {
-        // Relaxed: written before the generation is raised, and read after.
-        self.closed.load(Ordering::Relaxed)
-    }
-
-    /// Makes all connections unfit for use that are in the pool now.
-    pub fn invalidate(&self) {
-        // Release: pairs with nothing that is modelled; makes it prompt.
-        self.generation.fetch_add(1, Ordering::Release);
-        self.maintainer.want_sweep();
-    }
-
-    /// Says that the pool is closed; what is idle is the caller's to remove.
-    pub fn mark_closed(&self) {
-        // Relaxed: published with the generation, by the heads (`reconsider`) or
-        // by the fence.
-        self.closed.store(true, Ordering::Relaxed);
-        // Release: pairs with the Acquire in `open_generation`.
-        self.generation.fetch_add(1, Ordering::Release);
-        // SeqCst: pairs with the fence in `join`. Either the insertion sees the
-        // new generation, or the caller finds its group in the directory.
-        fence(Ordering::SeqCst);
-    }
-}
-
-impl<K, C> Engine<K, C> {
-    /// Enters the group of `key`, and makes it if there is none.
-    pub fn join<Q>(&self, key: &Q, member: Member) -> Arc<Members<K>>
-    where
-        K: Borrow<Q>,
-        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
-    {
-        let group = self.directory.enter(
-            key,
-            |group| group.roll.enter(member),
-            |hash| self.config.new_group(key.to_owned(), hash, member, self.stock.lend(&self.core)),
-        );
-        // SeqCst: pairs with the fence in `mark_closed`.
-        fence(Ordering::SeqCst);
-        group
-    }
 }
 
 /// Tries a ticket on its seat.
@@ -533,29 +364,5 @@ fn redeem(seat: &Seat, incarnation: u64) -> Redeemed {
             return Redeemed::Orphaned;
         }
         // The inspection has ended in between: the ticket is good or void.
-    }
-}
-
-/// A connection that is no longer in the pool, with what it leaves.
-pub(crate) struct Removed<'a, K, C> {
-    pub connection: C,
-    pub group: Arc<Members<K>>,
-    pub permit: Permit<'a>,
-}
-
-impl<K, C> Drop for Engine<K, C> {
-    fn drop(&mut self) {
-        // Nobody else is left: what is idle goes. A lease that was forgotten keeps
-        // its connection for ever.
-        self.mark_closed();
-        for (seat, record) in self.core.seats.iter() {
-            let word = record.state.load();
-            if word.phase() == Phase::Idle {
-                self.remove_idle(
-                    Claim { seat, incarnation: word.incarnation() },
-                    CloseReason::Closed,
-                );
-            }
-        }
     }
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use crate::capacity::Permit;
-use crate::core::seat::{Alarm, Seat};
 use crate::core::ticket::Claim;
 use crate::engine::{Engine, RawLease};
 use crate::error::{CloseReason, RejectReason, Rejected};
@@ -44,7 +43,7 @@ impl<K, C> Engine<K, C> {
         let admitted = self.admit(group, connection, NEVER, Start::Leased)?;
         let seat = self.core.seats.get(admitted.seat);
         seat.state.occupy_leased(admitted.incarnation);
-        self.watch(admitted.seat, seat);
+        self.watch(admitted.seat);
         Ok(RawLease::new(seat, admitted.ticket, seat.stamp.get(), false))
     }
 
@@ -68,7 +67,7 @@ impl<K, C> Engine<K, C> {
         self.shelve(seat, claim, ticket, generation, lanes, cap);
         // Not sooner: the reaper would find the seat vacant, and forget it. If it is
         // another connection's by now, the reaper looks at that once too often.
-        self.watch(index, seat);
+        self.watch(index);
         Ok(token)
     }
 
@@ -188,6 +187,7 @@ impl<K, C> Engine<K, C> {
         let generation_of = generation.wrapping_add(group.generation());
         seat.fill(place.record.as_ptr().cast(), serial, generation_of);
         card.born.set(now);
+        card.retire_at.set(record.retire_at);
         card.uses_base.set(record.uses_base);
         let patience = patience.min(group.limits.idle_timeout());
         seat.stamp.set(now);
@@ -195,18 +195,6 @@ impl<K, C> Engine<K, C> {
         permit.leave();
         self.counters.inserts.add();
         Admitted { place, seat: index, ticket, incarnation, serial, generation }
-    }
-
-    /// Makes sure that the reaper looks at the seat when its connection expires.
-    #[cold]
-    pub fn watch(&self, index: u32, seat: &Seat) {
-        let deadline = seat.deadline.get();
-        if deadline != NEVER {
-            let tick = self.maintainer.tick_of(deadline).min(u64::from(Alarm::UNSET - 1));
-            if self.core.card(index).alarm.request(tick as u32) {
-                self.maintainer.notify(index);
-            }
-        }
     }
 
     fn reject(&self, connection: C, reason: RejectReason) -> Rejected<C> {

@@ -17,10 +17,12 @@ use std::time::Duration;
 
 use crossbeam_queue::SegQueue;
 
-use crate::core::seat::{Alarm, Phase};
+use crate::core::seat::Alarm;
+use crate::core::state::Phase;
 use crate::core::ticket::Claim;
 use crate::core::wheel::Wheel;
-use crate::engine::{Engine, Removed, record_of};
+use crate::ending::Removed;
+use crate::engine::{Engine, record_of};
 use crate::error::CloseReason;
 use crate::sync::{AtomicBool, Ordering, Step};
 use crate::time::NEVER;
@@ -47,6 +49,8 @@ pub(crate) struct Maintainer {
     step: Step,
     work: Mutex<Work>,
     sweep_wanted: AtomicBool,
+    /// Whether an alarm was moved forward by a release, which tells nobody.
+    hurried: AtomicBool,
     /// Nanoseconds.
     tick: u64,
     /// Whether a reaper that an insertion has started is running.
@@ -78,6 +82,7 @@ impl Maintainer {
                 near: Vec::new(),
             }),
             sweep_wanted: AtomicBool::new(false),
+            hurried: AtomicBool::new(false),
             tick,
             #[cfg(feature = "tokio")]
             running: std::sync::atomic::AtomicBool::new(false),
@@ -99,7 +104,7 @@ impl Maintainer {
     pub fn want_sweep(&self) {
         // Release: pairs with the Acquire in `step`, which then sees the new
         // generation.
-        self.sweep_wanted.store(true, Ordering::Release);
+        self.sweep_wanted.swap(true, Ordering::Release);
     }
 }
 
@@ -183,8 +188,43 @@ impl<K, C> Engine<K, C> {
         while let Some(seat) = self.maintainer.news.pop() {
             due.push(seat);
         }
+        // Relaxed: worth a look, no more.
+        if self.maintainer.hurried.load(Ordering::Relaxed)
+            // Acquire: pairs with `hurry`. A swap: as in `step`.
+            && self.maintainer.hurried.swap(false, Ordering::Acquire)
+        {
+            // Vacant ones as well, if they ever were taken: their alarms must not stay
+            // set with nobody to look.
+            let used = self.core.seats.iter().filter(|(_, seat)| seat.state.load().is_used());
+            due.extend(used.map(|(index, _)| index));
+        }
         *tick = self.maintainer.tick_of(now).max(*tick);
         wheel.turn(*tick, due);
+    }
+
+    /// Makes sure that the reaper looks at a seat when its connection expires.
+    pub fn watch(&self, index: u32) {
+        let deadline = self.core.seats.get(index).deadline.get();
+        if self.ask(index, deadline) {
+            self.maintainer.notify(index);
+        }
+    }
+
+    /// As [`Engine::watch`], by a release that found the idle timeout lowered since
+    /// the last one. It must not allocate, as the queue might: so the reaper looks at
+    /// all seats once.
+    #[cold]
+    pub fn hurry(&self, index: u32, deadline: u64) {
+        if self.ask(index, deadline) {
+            // Release: pairs with the Acquire in `collect_due`.
+            self.maintainer.hurried.store(true, Ordering::Release);
+        }
+    }
+
+    /// Sets the alarm of a seat. True if the reaper must be told.
+    fn ask(&self, index: u32, time: u64) -> bool {
+        let tick = self.maintainer.tick_of(time).min(u64::from(Alarm::UNSET - 1));
+        time != NEVER && self.core.card(index).alarm.request(tick as u32)
     }
 
     fn look(&self, index: u32, now: u64) -> Look<'_, K, C> {
@@ -215,11 +255,14 @@ impl<K, C> Engine<K, C> {
                 Look::Later(now.saturating_add(self.maintainer.tick))
             }
             // If it was released now, it would expire no sooner than after as long
-            // as it had the last time, unless a limit was lowered or its lifetime
-            // ends: then the release asks for the alarm.
-            Phase::Leased => Look::Later(
-                now.saturating_add((deadline.saturating_sub(stamp)).max(self.maintainer.tick)),
-            ),
+            // as it had the last time, or when its lifetime ends; unless its idle
+            // timeout was lowered: then the release asks for the alarm.
+            Phase::Leased => {
+                let soon = now.saturating_add(self.maintainer.tick);
+                let spell = now.saturating_add(deadline.saturating_sub(stamp));
+                let retire_at = self.core.card(index).retire_at.get();
+                Look::Later(spell.min(retire_at).max(soon))
+            }
         }
     }
 
@@ -227,10 +270,9 @@ impl<K, C> Engine<K, C> {
         if time == NEVER {
             return work.wheel.clear(index);
         }
-        let tick = self.maintainer.tick_of(time);
-        let alarm = tick.min(u64::from(Alarm::UNSET - 1)) as u32;
         // False if someone has set it to an earlier tick meanwhile, and told us.
-        let _first = self.core.card(index).alarm.request(alarm);
+        let _first = self.ask(index, time);
+        let tick = self.maintainer.tick_of(time);
         if tick <= work.now {
             work.wheel.clear(index);
             work.near.push(index);

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use crate::core::seat::{Mark, Phase, Seat};
+use crate::core::seat::{Mark, Seat};
+use crate::core::state::Phase;
 use crate::core::ticket::Claim;
 use crate::engine::{Engine, RawLease, record_of};
 use crate::error::CloseReason;

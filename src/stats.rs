@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 
-use crate::core::seat::Phase;
+use crate::core::state::Phase;
 use crate::engine::Engine;
 use crate::error::CloseReason;
 use crate::group::Members;

@@ -15,6 +15,12 @@ mod imp {
     };
     pub(crate) use std::thread::yield_now;
 
+    /// Stores a value, while others may exchange it.
+    #[inline(always)]
+    pub(crate) fn overwrite(word: &AtomicU64, value: u64, ordering: Ordering) {
+        word.store(value, ordering);
+    }
+
     /// `std`'s cell behind the interface of loom's.
     #[derive(Debug)]
     pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
@@ -61,6 +67,13 @@ mod imp {
         AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
     };
     pub(crate) use loom::thread::yield_now;
+
+    /// Stores a value, while others may exchange it. An exchange as well, because loom
+    /// does not know that nothing comes between the two halves of one: it would let a
+    /// store that came later be lost to an exchange that came first.
+    pub(crate) fn overwrite(word: &AtomicU64, value: u64, ordering: Ordering) {
+        word.swap(value, ordering);
+    }
 
     /// Stands for an opaque step that follows it at once, of an `ArcSwap`, a queue or
     /// a slab: loom then tries the steps of different threads in every order, and

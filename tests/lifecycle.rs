@@ -1,174 +1,149 @@
-//! What a pool needs to exist, and what it does on its own.
+//! Nothing is hidden: building a pool starts nothing, and what runs in the background
+//! ends with the pool.
 
-mod common;
+use slabpool::{Group, Pool, Pooled, PooledOwned, Token};
 
-use std::cell::RefCell;
-use std::sync::Arc;
-use std::thread;
-
-use slabpool::{Clock, CloseReason, Group, Pool, Pooled, PooledOwned, RejectReason, Token};
-
-use common::{Connection, Tally};
-
-/// May be sent to other threads and shared, whatever the connection is like.
-#[test]
-fn handles_may_be_sent_and_shared() {
-    use std::cell::Cell;
-
-    fn is_send<T: Send>() {}
-    fn is_shared<T: Send + Sync + 'static>() {}
-    // A connection need not be `Sync`, ...
-    is_shared::<Pool<String, Cell<u8>>>();
-    is_shared::<Group<String, Cell<u8>>>();
-    is_send::<Pooled<'_, String, Cell<u8>>>();
-    is_send::<PooledOwned<String, Cell<u8>>>();
-    // ... but then a lease is neither.
-    is_shared::<PooledOwned<String, u8>>();
-    is_shared::<Token>();
-    is_shared::<Clock>();
-    is_shared::<slabpool::Builder<u8, u8>>();
+/// The threads of this process.
+#[cfg(target_os = "linux")]
+fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task").unwrap().count()
 }
 
 #[test]
-fn leases_travel_between_threads() {
-    let tally = Tally::default();
-    let pool = Pool::<u8, _>::new();
-    let lease = pool.insert_owned(&1, tally.connect(1)).unwrap();
-    thread::spawn(move || lease.release()).join().unwrap();
-    let lease = pool.get(&1).unwrap();
-    thread::scope(|scope| {
-        scope.spawn(|| lease.close());
-    });
-    assert_eq!(tally.alive(), 0);
-    assert_eq!(pool.stats().closes[CloseReason::Unhealthy], 1);
+fn handles_and_leases_may_be_sent_and_shared() {
+    fn sent<T: Send>() {}
+    fn shared<T: Sync>() {}
+    fn lasting<T: 'static>() {}
+    type C = std::cell::Cell<u8>; // may be sent, and not shared
+    sent::<Pool<String, C>>();
+    shared::<Pool<String, C>>();
+    sent::<Group<String, C>>();
+    shared::<Group<String, C>>();
+    sent::<Pooled<'_, String, C>>();
+    shared::<Pooled<'_, String, u8>>();
+    sent::<PooledOwned<String, C>>();
+    lasting::<PooledOwned<String, C>>();
+    lasting::<Token>();
 }
 
+/// A child that a fork has made of this process, with one thread, uses a pool that was
+/// built before.
+#[cfg(target_os = "linux")]
 #[test]
-fn a_connection_inserted_by_a_thread_that_has_ended_is_as_good() {
-    let pool = Pool::<u32, u32>::builder().capacity(1_000).build().unwrap();
-    for id in 0..300 {
-        let twin = pool.clone();
-        thread::spawn(move || twin.put(&(id % 7), id).unwrap()).join().unwrap();
+fn a_pool_built_before_a_fork_starts_nothing_and_works_after_it() {
+    let before = threads();
+    let pool = Pool::<u8, u8>::new();
+    // Other tests of this file may start or end threads meanwhile, by a few.
+    assert!(threads() <= before + 8, "a pool is not made of threads");
+    pool.put(&1, 1).unwrap();
+    // SAFETY: the child does nothing but use the pool, allocate, and exit.
+    match unsafe { libc::fork() } {
+        0 => {
+            let works = pool.put(&1, 2).is_ok()
+                && pool.get(&1).is_some_and(|lease| *lease == 2)
+                && pool.get(&1).is_some_and(|lease| *lease == 1)
+                && pool.maintain() == 0;
+            // SAFETY: ends the child at once, without the parent's destructors.
+            unsafe { libc::_exit(if works { 0 } else { 1 }) }
+        }
+        child => {
+            let mut status = 0;
+            // SAFETY: waits for the child that was just made.
+            assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+            assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0, "{status:#x}");
+        }
     }
-    assert_eq!(pool.status().idle, 300);
-    let found: u32 = (0..7)
-        .map(|key| std::iter::from_fn(|| pool.get(&key)).map(|lease| lease.detach()).count() as u32)
-        .sum();
-    assert_eq!(found, 300);
+    assert_eq!(*pool.get(&1).unwrap(), 1);
 }
 
-/// A thread's own data is destroyed when the slab no longer knows the thread.
-#[test]
-fn a_pool_works_while_its_thread_ends() {
-    struct AtTheEnd(Pool<u8, Connection>, Tally, Option<PooledOwned<u8, Connection>>);
+#[cfg(feature = "tokio")]
+mod reaper {
+    use std::time::Duration;
 
-    impl Drop for AtTheEnd {
-        fn drop(&mut self) {
-            let Self(pool, tally, lease) = self;
-            lease.take().unwrap().release();
-            pool.get(&1).expect("it was just released").close();
-            match pool.put(&2, tally.connect(2)) {
-                Ok(token) => assert!(pool.evict(token)),
-                Err(rejected) => {
-                    assert!(matches!(rejected.reason, RejectReason::TooManyThreads { .. }));
-                }
-            }
+    use slabpool::{Builder, Clock, CloseReason, ManualClock, Pool};
+    use tokio::runtime::{Builder as RuntimeBuilder, Runtime};
+
+    /// A runtime whose time stands still but for what sleeps in it.
+    fn runtime() -> Runtime {
+        RuntimeBuilder::new_current_thread().enable_time().start_paused(true).build().unwrap()
+    }
+
+    fn pool() -> (Pool<u8, u8>, ManualClock) {
+        let clock = Clock::manual();
+        let build = Builder::default().idle_timeout(Duration::from_secs(32)).clock(&clock);
+        (build.build().unwrap(), clock)
+    }
+
+    async fn tick(pool: &Pool<u8, u8>) {
+        tokio::time::sleep(pool.tick() + Duration::from_millis(1)).await;
+    }
+
+    #[test]
+    fn the_first_insertion_in_a_runtime_starts_it() {
+        let (pool, clock) = pool();
+        pool.put(&1, 1).unwrap();
+        runtime().block_on(async {
+            clock.advance(Duration::from_secs(32));
+            tick(&pool).await;
+            assert_eq!(pool.status().idle, 1, "nothing runs yet");
+            pool.put(&2, 2).unwrap();
+            tick(&pool).await;
+            assert_eq!(pool.status().idle, 1);
+            assert_eq!(pool.stats().closes[CloseReason::Idle], 1);
+        });
+    }
+
+    #[test]
+    fn it_is_started_again_where_its_runtime_has_gone() {
+        let (pool, clock) = pool();
+        for round in 1..=3 {
+            runtime().block_on(async {
+                pool.put(&1, 1).unwrap();
+                clock.advance(Duration::from_secs(32));
+                tick(&pool).await;
+            });
+            assert_eq!(pool.stats().closes[CloseReason::Idle], round);
         }
     }
 
-    thread_local! {
-        static LAST: RefCell<Option<AtTheEnd>> = const { RefCell::new(None) };
+    #[test]
+    fn it_is_not_started_by_pools_that_do_not_want_it() {
+        let clock = Clock::manual();
+        let build = Builder::<u8, u8>::default().spawn_reaper(false).clock(&clock);
+        let pool = build.build().unwrap();
+        runtime().block_on(async {
+            pool.put(&1, 1).unwrap();
+            clock.advance(Duration::from_secs(60));
+            tick(&pool).await;
+        });
+        assert_eq!(pool.status().idle, 1);
+        assert_eq!(pool.maintain(), 1);
     }
 
-    let (pool, tally) = (Pool::<u8, _>::new(), Tally::default());
-    for register_first in [false, true] {
-        let (twin, makes) = (pool.clone(), tally.clone());
-        let run = move || {
-            if register_first {
-                LAST.set(None);
-            }
-            let lease = twin.insert_owned(&1, makes.connect(1)).unwrap();
-            LAST.set(Some(AtTheEnd(twin, makes, Some(lease))));
-        };
-        thread::spawn(run).join().unwrap();
-        assert_eq!(tally.alive(), 0);
-        let status = pool.status();
-        assert_eq!((status.idle, status.leased, status.groups), (0, 0, 0));
+    #[test]
+    fn it_ends_with_the_pool() {
+        let (pool, _) = pool();
+        let tick = pool.tick();
+        runtime().block_on(async {
+            let reaper = tokio::spawn(pool.reaper());
+            tokio::time::sleep(10 * tick).await;
+            assert!(!reaper.is_finished());
+            drop(pool);
+            reaper.await.unwrap();
+        });
     }
-}
 
-#[test]
-fn a_pool_of_pools_and_a_pool_in_a_pool() {
-    let tally = Tally::default();
-    let inner = Pool::<u8, Connection>::new();
-    inner.put(&1, tally.connect(1)).unwrap();
-    let outer = Pool::<u8, Pool<u8, Connection>>::new();
-    outer.put(&1, inner).unwrap();
-    assert_eq!(outer.get(&1).unwrap().get(&1).unwrap().id, 1);
-    drop(outer);
-    assert_eq!(tally.alive(), 0);
-}
-
-#[test]
-fn the_order_is_that_of_release_on_each_thread() {
-    for lanes in [1, 4] {
-        let pool = Arc::new(Pool::<u8, u32>::builder().lanes(lanes).build().unwrap());
-        for thread in 0..5 {
-            let pool = Arc::clone(&pool);
-            let run = move || {
-                (0..10).for_each(|id| assert!(pool.put(&thread, id).is_ok()));
-                let leases: Vec<_> = (0..10).map(|_| pool.get(&thread).unwrap()).collect();
-                assert!(leases.iter().map(|lease| **lease).eq((0..10).rev()));
-                leases.into_iter().for_each(|lease| lease.release());
-                for id in 0..10 {
-                    assert_eq!(pool.get(&thread).unwrap().detach(), id);
-                }
-            };
-            thread::spawn(run).join().unwrap();
+    #[test]
+    fn it_closes_more_than_one_step_of_connections() {
+        let (pool, clock) = pool();
+        for at in 0..1_000 {
+            pool.put(&(at as u8), 0).unwrap();
         }
+        clock.advance(Duration::from_secs(32));
+        runtime().block_on(async {
+            tokio::spawn(pool.reaper());
+            tick(&pool).await;
+            assert_eq!(pool.status().idle, 0);
+        });
     }
-}
-
-#[test]
-fn debug_shows_what_is_useful_and_needs_nothing_of_the_connection() {
-    struct Opaque;
-    let pool = Pool::<u8, Opaque>::new();
-    pool.put(&1, Opaque).unwrap();
-    assert!(format!("{pool:?}").contains("idle: 1"), "{pool:?}");
-    assert!(format!("{:?}", pool.group(&1)).contains('1'));
-    let stats = pool.stats();
-    assert_eq!((stats.gets(), stats.reuse_ratio()), (0, 0.0));
-    drop(pool.get(&1));
-    let stats = pool.stats();
-    assert_eq!((stats.gets(), stats.reuse_ratio()), (1, 1.0));
-    assert_eq!(format!("{:?}", stats.closes), "{Dropped: 1}");
-}
-
-/// Threads beyond what the slab is laid out for cannot insert, and can do all else.
-#[test]
-#[ignore = "needs ten thousand threads"]
-fn more_threads_than_the_slab_has_room_for_lease_and_release() {
-    const THREADS: usize = 8_300;
-    let pool = Arc::new(Pool::<u8, usize>::builder().capacity(20_000).build().unwrap());
-    let barrier = Arc::new(std::sync::Barrier::new(THREADS + 1));
-    let threads: Vec<_> = (0..THREADS)
-        .map(|id| {
-            let (pool, barrier) = (Arc::clone(&pool), Arc::clone(&barrier));
-            let run = move || {
-                let put = pool.put(&1, id).map_err(|rejected| rejected.reason);
-                barrier.wait();
-                pool.get(&1).expect("more than one for each").release();
-                barrier.wait();
-                put
-            };
-            thread::Builder::new().stack_size(64 << 10).spawn(run).unwrap()
-        })
-        .collect();
-    (0..8_000).for_each(|id| drop(pool.put(&1, id)));
-    barrier.wait();
-    barrier.wait();
-    let results: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
-    let refused = results.iter().filter_map(|result| result.err());
-    assert!(refused.clone().all(|reason| matches!(reason, RejectReason::TooManyThreads { .. })));
-    assert!((1..THREADS).contains(&refused.count()));
 }

@@ -4,7 +4,7 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{Conn, Ledger, builder, check, with_group};
+use common::{Conn, Ledger, builder, check, handle, with_group};
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use slabpool::Group;
 
@@ -31,7 +31,7 @@ fn two_insertions_into_one_place() {
     check(3, || {
         let ledger = Ledger::default();
         let pool = builder().capacity(1).build().unwrap();
-        let group = pool.group(&1);
+        let group = handle(&pool, 1);
         let inside = Arc::new(AtomicUsize::new(0));
         let other = {
             let (connection, inside) = (ledger.connection(0), Arc::clone(&inside));
@@ -52,7 +52,7 @@ fn two_insertions_evict_for_one_place() {
     check(2, || {
         let ledger = Ledger::default();
         let pool = builder().capacity(1).build().unwrap();
-        let group = pool.group(&1);
+        let group = handle(&pool, 1);
         group.put(ledger.connection(0)).unwrap();
         let inside = Arc::new(AtomicUsize::new(0));
         let other = {
@@ -74,7 +74,7 @@ fn eviction_at_the_bound_against_get() {
     check(3, || {
         let ledger = Ledger::default();
         let pool = builder().capacity(1).build().unwrap();
-        let (group, full) = (pool.group(&1), pool.group(&2));
+        let (group, full) = (handle(&pool, 1), handle(&pool, 2));
         group.put(ledger.connection(0)).unwrap();
         let connection = ledger.connection(1);
         let other = with_group(&full, move |full| full.put(connection).is_ok());
@@ -100,7 +100,7 @@ fn a_closed_lease_leaves_its_place() {
     check(3, || {
         let ledger = Ledger::default();
         let pool = builder().capacity(1).build().unwrap();
-        let group = pool.group(&1);
+        let group = handle(&pool, 1);
         group.put(ledger.connection(0)).unwrap();
         let other = with_group(&group, |group| {
             if let Some(lease) = group.get() {

@@ -4,18 +4,18 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Conn, Ledger, builder, check, with_group};
+use common::{Conn, Handle, Ledger, builder, check, handle, with_group};
 use loom::thread;
-use slabpool::{Clock, Group, ManualClock, Pool, PutOptions};
+use slabpool::{Clock, ManualClock, Pool, PutOptions};
 
 const TIMEOUT: Duration = Duration::from_secs(32);
 const TICK: Duration = Duration::from_secs(1);
 
 /// A pool whose connections expire when the test says so, and a group.
-fn timed() -> (ManualClock, Pool<u8, Conn>, Group<u8, Conn>) {
+fn timed() -> (ManualClock, Pool<u8, Conn>, Handle) {
     let clock = Clock::manual();
     let pool = builder().idle_timeout(TIMEOUT).clock(clock.clone()).build().unwrap();
-    let group = pool.group(&1);
+    let group = handle(&pool, 1);
     (clock, pool, group)
 }
 
@@ -179,7 +179,7 @@ fn a_shorter_spell_is_not_forgotten() {
             .clock(clock.clone())
             .build()
             .unwrap();
-        let group = pool.group(&1);
+        let group = handle(&pool, 1);
         group.put(ledger.connection(0)).unwrap();
         let lease = group.get().unwrap();
         clock.advance(TIMEOUT);

@@ -211,7 +211,9 @@ fn three_threads_never_share_a_seat() {
         };
         let others = [spawn(&bench, round), spawn(&bench, round)];
         round(&bench);
-        others.map(|other| other.join().unwrap());
+        for other in others {
+            other.join().unwrap();
+        }
         bench.account(2);
     });
 }

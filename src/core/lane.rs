@@ -39,20 +39,17 @@
 //! * **L4** Whenever the ring turns, the stacks before middle are empty: the merge
 //!   before it has emptied the old one, and nobody pushes to any but the current.
 
+use crate::core::chain::{
+    ATTEMPTS, Copy, Walk, count, count_sealed, depth_of, discard, pop_stack, walk_stack,
+};
 use crate::core::seat::Seat;
-use crate::core::tagged::{Head, NIL, Tagged};
-use crate::core::ticket::{AT_HOME, Claim, SPARE, Ticket};
+use crate::core::tagged::{Head, Tagged};
+use crate::core::ticket::{Claim, SPARE, Ticket};
 use crate::core::{Core, Found};
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
 
 /// Stacks in a lane.
 pub const STACKS: usize = 4;
-
-/// After so many steps down a chain, look whether it still is the chain.
-const STEPS_UNCHECKED: usize = if cfg!(slabpool_loom) { 4 } else { 64 };
-
-/// How often a walk or a merge starts over because the chain changed.
-const ATTEMPTS: usize = 8;
 
 /// One LIFO. Its own cache line: every get and release in the group writes it.
 #[derive(Debug)]
@@ -278,7 +275,7 @@ impl Lane {
             if middle_top.is_empty() && old_top.is_empty() {
                 return true;
             }
-            let mut copy = Copy { first: NIL, last: NIL };
+            let mut copy = Copy::new();
             let copied = copy.append(core, middle, middle_top) && copy.append(core, old, old_top);
             // The seal proves what was read of the old stack, the exchange what
             // was read of the middle one (L2). A connection taken from the old
@@ -328,152 +325,4 @@ impl Lane {
 #[inline(always)]
 fn stack(epoch: u64) -> usize {
     epoch as usize % STACKS
-}
-
-#[inline(always)]
-fn pop_stack<'a>(head: &Head, core: &'a Core) -> Option<(u32, Found<'a>)> {
-    loop {
-        let top = head.load();
-        if top.is_empty() {
-            return None;
-        }
-        let found = core.find(top.index());
-        if head.unlink(top, found.ticket.below()) {
-            return Some((top.index(), found));
-        }
-    }
-}
-
-/// The number of tickets from `top` down, if it is known.
-fn depth_of(core: &Core, top: Tagged) -> Option<u32> {
-    if top.is_empty() { Some(0) } else { core.find(top.index()).ticket.depth() }
-}
-
-/// Gives back a chain that the caller owns.
-fn discard(core: &Core, first: u32, each: &mut dyn FnMut(Claim)) {
-    let mut index = first;
-    while index != NIL {
-        let found = core.find(index);
-        let (claim, below) = (found.claim(), found.ticket.below());
-        core.give_ticket(index);
-        each(claim);
-        index = below;
-    }
-}
-
-/// Goes down a chain that others may change. Returns false if it was found to
-/// have changed; true proves nothing until the head is sealed or exchanged.
-fn descend(core: &Core, head: &Head, top: Tagged, mut each: impl FnMut(Found<'_>) -> bool) -> bool {
-    let mut index = top.index();
-    let mut steps = 0;
-    // The chain is made of tickets that existed when its head was loaded.
-    let steps_max = core.tickets_max();
-    while index != NIL {
-        steps += 1;
-        // A chain under change might lead in a circle, to a ticket at home, or along
-        // the copies that the caller makes of it.
-        let astray = index == AT_HOME || steps > steps_max;
-        if astray || steps % STEPS_UNCHECKED == 0 && head.load() != top {
-            return false;
-        }
-        let found = core.find(index);
-        if !each(found) {
-            return false;
-        }
-        index = found.ticket.next();
-    }
-    true
-}
-
-/// What hangs from a head.
-struct Count {
-    /// Tickets.
-    all: u32,
-    /// Tickets that can be redeemed.
-    live: u32,
-}
-
-/// Counts a chain; to be confirmed by an exchange of the head.
-fn count(core: &Core, head: &Head, top: Tagged) -> Option<Count> {
-    let mut count = Count { all: 0, live: 0 };
-    let complete = descend(core, head, top, |found| {
-        count.all += 1;
-        count.live += u32::from(found.is_good());
-        true
-    });
-    complete.then_some(count)
-}
-
-/// Counts a chain and confirms it, or falls back on the last attempt.
-fn count_sealed(core: &Core, head: &Head) -> u32 {
-    let mut last = 0;
-    for _ in 0..ATTEMPTS {
-        let top = head.load();
-        if top.is_empty() {
-            return 0;
-        }
-        if let Some(count) = count(core, head, top) {
-            last = count.live;
-            if head.seal(top).is_some() {
-                break;
-            }
-        }
-    }
-    last
-}
-
-enum Walk {
-    Finished,
-    Stopped,
-    Disturbed,
-}
-
-fn walk_stack(core: &Core, head: &Head, visit: &mut impl FnMut(Claim) -> bool) -> Walk {
-    'attempt: for _ in 0..ATTEMPTS {
-        let mut top = head.load();
-        let mut index = top.index();
-        while index != NIL {
-            let found = core.find(index);
-            let (claim, below) = (found.claim(), found.ticket.next());
-            // L2: what was just read hung from this head.
-            let Some(sealed) = head.seal(top) else { continue 'attempt };
-            if !visit(claim) {
-                return Walk::Stopped;
-            }
-            (top, index) = (sealed, below);
-        }
-        return Walk::Finished;
-    }
-    Walk::Disturbed
-}
-
-/// A chain under construction; the caller owns its tickets.
-struct Copy {
-    first: u32,
-    last: u32,
-}
-
-impl Copy {
-    /// Appends new tickets for all good ones of a chain. False if the chain
-    /// changed or the ticket arena is full.
-    fn append(&mut self, core: &Core, head: &Head, top: Tagged) -> bool {
-        descend(core, head, top, |found| {
-            if !found.is_good() {
-                return true;
-            }
-            let claim = found.claim();
-            let Some(index) = core.take_spare(claim.seat) else { return false };
-            let copy = core.find(index).ticket;
-            copy.set_incarnation(claim.incarnation);
-            copy.set_below(NIL);
-            copy.set_depth(None);
-            if self.first == NIL {
-                self.first = index;
-            } else {
-                core.find(self.last).ticket.set_below(index);
-            }
-            self.last = index;
-            true
-        })
-    }
 }

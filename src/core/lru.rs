@@ -20,7 +20,8 @@
 use crossbeam_queue::ArrayQueue;
 
 use crate::core::arena::Arena;
-use crate::core::seat::{Mark, Phase, Seat};
+use crate::core::seat::{Mark, Seat};
+use crate::core::state::Phase;
 use crate::core::ticket::Claim;
 use crate::sync::{AtomicBool, Ordering};
 

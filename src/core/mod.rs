@@ -5,19 +5,23 @@
 //! |---|---|
 //! | [`tagged`] | the head of a stack: index and tag in one word |
 //! | [`arena`] | growing arrays of records, found by index |
-//! | [`seat`] | one pooled connection: its state word, its times, its mark |
+//! | [`state`] | the state word of a seat |
+//! | [`seat`] | one pooled connection: its state, its times, its mark |
 //! | [`ticket`] | a claim to one seat in one incarnation; what stacks link |
 //! | [`lane`] | a LIFO of tickets that can be cleaned while in use |
+//! | [`chain`] | going down what hangs from a head |
 //! | [`lanes`] | the lanes of one group |
 //! | [`stock`] | lanes on loan, which outlive their group |
 //! | [`lru`] | which idle connection goes when the pool is full |
 //! | [`wheel`] | the timer wheel, plain and single-threaded |
 
 pub mod arena;
+pub mod chain;
 pub mod lane;
 pub mod lanes;
 pub mod lru;
 pub mod seat;
+pub mod state;
 pub mod stock;
 pub mod tagged;
 pub mod ticket;

@@ -6,5 +6,7 @@ mod support;
 
 mod bound;
 mod expiry;
+mod leases;
 mod misses;
-mod ownership;
+mod owners;
+mod sockets;

@@ -1,135 +1,94 @@
-//! Nothing that maintenance does hides a live connection.
+//! A get misses no connection that is idle, whatever is done to the pool meanwhile.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use slabpool::{Clock, Pool, PutOptions};
+use slabpool::{Clock, Pool};
 
 use crate::common::SECOND;
 use crate::support::rounds;
 
-const USERS: usize = 2;
+const WORKERS: u32 = 3;
 
-/// Says that the users are done, also when one of them fails.
-struct Done<'a>(&'a AtomicUsize);
-
-impl Drop for Done<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Release);
+/// As many connections as threads that want one, and `spare` more: whenever a thread
+/// asks, one is idle. Returns how often it got none.
+fn misses_beside(lanes: usize, spare: u32, disturb: impl Fn(&Pool<u32, u32>) + Sync) -> usize {
+    let build = Pool::<u32, u32>::builder().capacity(10_000).lanes(lanes).clock(Clock::manual());
+    let pool = build.idle_timeout(SECOND).build().unwrap();
+    for at in 0..WORKERS + spare {
+        pool.put(&0, at).unwrap();
     }
-}
-
-/// Each user has put one connection into the group; so there is one idle for each
-/// user that has none at the moment.
-fn users_never_miss(lanes: usize, disturb: impl Fn(&Pool<u8, usize>, usize) + Sync) {
-    let clock = Clock::manual();
-    let pool = Pool::<u8, usize>::builder()
-        .capacity(64)
-        .lanes(lanes)
-        .idle_timeout(1_000_000 * SECOND)
-        .clock(&clock)
-        .build()
-        .unwrap();
-    (0..USERS).for_each(|user| assert!(pool.put(&0, user).is_ok()));
-    let (users, misses) = (AtomicUsize::new(USERS), AtomicUsize::new(0));
+    let (misses, running) = (AtomicUsize::new(0), AtomicUsize::new(WORKERS as usize));
+    let started = AtomicBool::new(false);
     thread::scope(|scope| {
-        for _ in 0..USERS {
+        for _ in 0..WORKERS {
             scope.spawn(|| {
-                let _done = Done(&users);
-                for _ in 0..rounds(1_000_000) {
+                while !started.load(Ordering::Acquire) {
+                    thread::yield_now();
+                }
+                for _ in 0..rounds(300_000) {
                     match pool.get(&0) {
                         Some(lease) => lease.release(),
                         None => drop(misses.fetch_add(1, Ordering::Relaxed)),
                     }
                 }
+                running.fetch_sub(1, Ordering::Release);
             });
         }
-        scope.spawn(|| {
-            for round in 0.. {
-                disturb(&pool, round);
-                if users.load(Ordering::Acquire) == 0 {
-                    break;
-                }
-            }
-        });
+        disturb(&pool);
+        started.store(true, Ordering::Release);
+        while running.load(Ordering::Acquire) > 0 {
+            disturb(&pool);
+        }
     });
-    assert_eq!(misses.into_inner(), 0);
     pool.clear_group(&1);
-    assert_eq!(pool.status().idle, USERS);
+    assert!(pool.status().idle >= (WORKERS + spare) as usize);
+    misses.into_inner()
 }
 
-/// Removes connections of the same group, which the users do not need, so that void
-/// tickets lie between theirs and the lanes are compacted all the time.
-fn litter(pool: &Pool<u8, usize>, round: usize) {
-    let tokens: Vec<_> = (0..8).map_while(|id| pool.put(&0, 100 + id).ok()).collect();
+/// Leaves void tickets in the group, so that it is compacted again and again.
+fn litter(pool: &Pool<u32, u32>) {
+    let tokens: Vec<_> = (0..80).map(|at| pool.put(&0, 1_000 + at).unwrap()).collect();
     for token in tokens {
-        let gone = if round.is_multiple_of(2) {
-            pool.evict(token)
-        } else {
-            // It may be leased at the moment.
-            pool.take(token).is_some() || pool.evict(token)
-        };
-        assert!(gone);
+        pool.evict(token);
     }
 }
 
-fn maintain(pool: &Pool<u8, usize>, round: usize) {
-    pool.maintain();
-    let options = PutOptions { idle_timeout: Some(SECOND) };
-    assert!(pool.put_with(&1, round, options).is_ok());
+fn stale_tokens_and_other_groups(pool: &Pool<u32, u32>) {
+    let stale = pool.put(&1, 0).unwrap();
+    assert!(pool.evict(stale));
+    pool.put(&1, 0).unwrap();
     pool.clear_group(&1);
-    pool.retain(|_, _, _| true);
-    pool.invalidate_group(&1);
-    assert!(pool.status().idle <= 64);
+    assert!(!pool.evict(stale) && pool.take(stale).is_none());
+    pool.maintain();
+    assert!(pool.get(&1).is_none());
 }
 
 #[test]
-fn while_the_pool_is_maintained() {
-    users_never_miss(1, maintain);
+fn beside_maintenance_stale_tokens_and_other_groups() {
+    assert_eq!(misses_beside(1, 0, stale_tokens_and_other_groups), 0);
+    assert_eq!(misses_beside(4, 0, stale_tokens_and_other_groups), 0);
 }
 
 #[test]
-fn while_the_lane_is_compacted() {
-    users_never_miss(1, litter);
+fn beside_compaction() {
+    assert_eq!(misses_beside(1, 0, litter), 0);
+    assert_eq!(misses_beside(4, 0, litter), 0);
 }
 
 #[test]
-fn while_several_lanes_are_maintained_and_compacted() {
-    users_never_miss(4, |pool, round| {
-        maintain(pool, round);
-        litter(pool, round);
-    });
+fn beside_retain_which_holds_one_connection_at_a_time() {
+    let look = |pool: &Pool<u32, u32>| pool.retain(|_, meta, _| meta.reused);
+    assert_eq!(misses_beside(1, 1, look), 0);
+    assert_eq!(misses_beside(4, 1, look), 0);
 }
 
-/// Closing while everybody is at it: nothing stays behind.
 #[test]
-fn a_pool_that_is_closed_while_in_use_is_empty_afterwards() {
-    for round in 0..rounds(2_000) {
-        let pool = Pool::<usize, usize>::builder().capacity(8).build().unwrap();
-        let go = AtomicBool::new(false);
-        thread::scope(|scope| {
-            for thread in 0..3 {
-                let (pool, go) = (&pool, &go);
-                scope.spawn(move || {
-                    while !go.load(Ordering::Acquire) {
-                        std::hint::spin_loop();
-                    }
-                    for n in 0..20 {
-                        let key = (thread + n) % 2;
-                        match (thread + n + round) % 4 {
-                            0 => drop(pool.put(&key, n)),
-                            1 => drop(pool.insert(&key, n).map(|lease| lease.release())),
-                            2 => pool.get(&key).into_iter().for_each(|lease| lease.release()),
-                            _ => pool.retain(|_, _, _| true),
-                        }
-                    }
-                });
-            }
-            go.store(true, Ordering::Release);
-            (0..round % 50).for_each(|_| std::hint::spin_loop());
-            pool.close();
-        });
-        let status = pool.status();
-        assert_eq!((status.idle, status.leased, status.groups), (0, 0, 0), "round {round}");
-    }
+fn beside_a_search_by_predicate() {
+    let search = |pool: &Pool<u32, u32>| {
+        if let Some(lease) = pool.get_if(&0, |meta| meta.uses % 3 == 0) {
+            lease.release();
+        }
+    };
+    assert_eq!(misses_beside(1, 1, search), 0);
 }

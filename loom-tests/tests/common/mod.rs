@@ -96,27 +96,34 @@ impl Drop for Conn {
     }
 }
 
-/// A pool for models, without idle timeout: two seats, and the first chunk of each
-/// array is there.
+/// A pool for models, without idle timeout.
 pub fn builder() -> Builder<u8, Conn> {
     Pool::builder().capacity(4).idle_timeout(None)
 }
 
+/// A handle that threads can share, so that none of them gives one up.
+pub type Handle = Arc<Group<u8, Conn>>;
+
+/// A handle to the group of a key.
+pub fn handle(pool: &Pool<u8, Conn>, key: u8) -> Handle {
+    Arc::new(pool.group(&key))
+}
+
 /// A pool with connections 0 to `count`, idle in group 1, the last one on top.
-pub fn pool_of(count: usize, ledger: &Ledger) -> (Pool<u8, Conn>, Group<u8, Conn>) {
+pub fn pool_of(count: usize, ledger: &Ledger) -> (Pool<u8, Conn>, Handle) {
     let pool = builder().build().unwrap();
-    let group = pool.group(&1);
+    let group = handle(&pool, 1);
     for number in 0..count {
         group.put(ledger.connection(number)).unwrap();
     }
     (pool, group)
 }
 
-/// Spawns a thread with a handle of its own to the group.
+/// Spawns a thread that shares a handle with this one.
 pub fn with_group<R: 'static>(
-    group: &Group<u8, Conn>,
-    body: impl FnOnce(Group<u8, Conn>) -> R + 'static,
+    group: &Handle,
+    body: impl FnOnce(Handle) -> R + 'static,
 ) -> loom::thread::JoinHandle<R> {
-    let group = group.clone();
+    let group = Arc::clone(group);
     loom::thread::spawn(move || body(group))
 }

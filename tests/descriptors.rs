@@ -1,7 +1,6 @@
-//! What the pool is to the process: no thread, no descriptor that it keeps, nothing
-//! that a fork breaks.
+//! Sockets are closed at once by whatever removes a connection, and none stays open.
 //!
-//! One test, since threads and descriptors are counted for the whole process.
+//! One test, since descriptors are counted for the whole process.
 
 #![cfg(target_os = "linux")]
 
@@ -15,27 +14,14 @@ use slabpool::{Clock, Pool, PutOptions};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn entries(directory: &str) -> usize {
-    fs::read_dir(directory).unwrap().count()
+fn open_descriptors() -> usize {
+    fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
 #[test]
-fn a_pool_is_a_guest_in_its_process() {
-    a_pool_starts_no_thread();
-    descriptors_are_closed_at_once();
-    tcp_peers_see_the_end_at_once();
-    a_pool_lives_on_in_a_fork();
-}
-
-fn a_pool_starts_no_thread() {
-    let before = entries("/proc/self/task");
-    let pool = Pool::<u8, u8>::new();
-    for key in 0..100 {
-        pool.put(&key, key).unwrap();
-        pool.get(&key).unwrap().release();
-    }
-    pool.maintain();
-    assert_eq!(entries("/proc/self/task"), before);
+fn descriptors_are_closed_at_once() {
+    removed_evicted_expired_and_closed_ones();
+    tcp_peers_see_the_end();
 }
 
 /// Whether the other end was closed.
@@ -49,8 +35,8 @@ fn has_ended(peer: &mut impl Read) -> bool {
     }
 }
 
-fn descriptors_are_closed_at_once() {
-    let before = entries("/proc/self/fd");
+fn removed_evicted_expired_and_closed_ones() {
+    let before = open_descriptors();
     let clock = Clock::manual();
     let pool = Pool::<u8, UnixStream>::builder().capacity(8).clock(&clock).build().unwrap();
     let mut peers = Vec::new();
@@ -61,11 +47,11 @@ fn descriptors_are_closed_at_once() {
         ours
     };
     let tokens: Vec<_> = (0..8).map(|n| pool.put(&(n % 2), connect(&mut peers)).unwrap()).collect();
-    assert_eq!(entries("/proc/self/fd"), before + 16);
+    assert_eq!(open_descriptors(), before + 16);
     // In the middle, so that what is left of it lies there for a while.
     assert!(pool.evict(tokens[4]));
     assert!(has_ended(&mut peers[4]) && !has_ended(&mut peers[2]) && !has_ended(&mut peers[6]));
-    assert_eq!(entries("/proc/self/fd"), before + 15);
+    assert_eq!(open_descriptors(), before + 15);
     drop(pool.take(tokens[3]));
     pool.put(&2, connect(&mut peers)).unwrap();
     pool.put(&2, connect(&mut peers)).unwrap();
@@ -83,11 +69,11 @@ fn descriptors_are_closed_at_once() {
     drop(pool);
     assert!(peers.iter_mut().all(has_ended));
     drop(peers);
-    assert_eq!(entries("/proc/self/fd"), before);
+    assert_eq!(open_descriptors(), before);
 }
 
-fn tcp_peers_see_the_end_at_once() {
-    let before = entries("/proc/self/fd");
+fn tcp_peers_see_the_end() {
+    let before = open_descriptors();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let pool = Pool::<u8, TcpStream>::new();
     let mut peers = Vec::new();
@@ -102,30 +88,5 @@ fn tcp_peers_see_the_end_at_once() {
     peers[1].set_nonblocking(true).unwrap();
     assert!(!has_ended(&mut peers[1]));
     drop((pool, peers, listener));
-    assert_eq!(entries("/proc/self/fd"), before);
-}
-
-fn a_pool_lives_on_in_a_fork() {
-    let pool = Pool::<u8, u8>::builder().capacity(2).build().unwrap();
-    pool.put(&1, 1).unwrap();
-    // SAFETY: the child uses the pool, and ends without unwinding or returning.
-    let child = unsafe { libc::fork() };
-    if child == 0 {
-        let works = || {
-            pool.get(&1)?.release();
-            pool.put(&2, 2).ok()?;
-            pool.put(&3, 3).ok()?;
-            pool.maintain();
-            pool.clear();
-            (pool.status().idle == 0).then_some(())
-        };
-        let code = i32::from(works().is_none());
-        // SAFETY: ends the child, and runs nothing else.
-        unsafe { libc::_exit(code) };
-    }
-    let mut status = -1;
-    // SAFETY: our child, and a place for its status.
-    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
-    assert_eq!((libc::WIFEXITED(status), libc::WEXITSTATUS(status)), (true, 0));
-    assert_eq!(*pool.get(&1).unwrap(), 1, "the parent's pool is its own");
+    assert_eq!(open_descriptors(), before);
 }

@@ -1,0 +1,138 @@
+//! How a connection leaves the pool: out of its seat, off the books, and only then
+//! into the hands of user code.
+
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use crate::capacity::Permit;
+use crate::core::state::Phase;
+use crate::core::ticket::Claim;
+use crate::engine::{Engine, RawLease, record_of};
+use crate::error::CloseReason;
+use crate::group::{Member, Members};
+
+impl<K, C> Engine<K, C> {
+    /// Removes a connection if it still is idle in this incarnation.
+    pub fn remove_idle(&self, claim: Claim, reason: CloseReason) {
+        if self.core.seats.get(claim.seat).state.seize(claim.incarnation) {
+            self.discard(claim, reason);
+        }
+    }
+
+    /// Closes a connection that the caller has seized. Its ticket stays behind.
+    pub fn discard(&self, claim: Claim, reason: CloseReason) {
+        let removed = self.extract(claim);
+        self.tidy(&removed.group);
+        self.bury(removed, reason);
+    }
+
+    /// Ends a lease by closing the connection.
+    #[cold]
+    pub fn end(&self, lease: RawLease<K, C>, reason: CloseReason) {
+        let removed = self.recall(lease);
+        self.bury(removed, reason);
+    }
+
+    /// Ends a lease by taking the connection out of the pool.
+    pub fn recall(&self, lease: RawLease<K, C>) -> Removed<'_, K, C> {
+        let incarnation = lease.seat().state.own();
+        let claim = Claim { seat: lease.record().seat, incarnation };
+        self.core.give_ticket(lease.ticket);
+        self.extract(claim)
+    }
+
+    /// Takes the connection out of a seat that the caller owns, and frees the seat.
+    pub fn extract(&self, claim: Claim) -> Removed<'_, K, C> {
+        let seat = self.core.seats.get(claim.seat);
+        // SAFETY: the caller owns the seat, and gives it up below.
+        let record = unsafe { record_of::<K, C>(seat) };
+        let group = Arc::clone(&record.group);
+        let key = record.key;
+        // SAFETY: the caller owns the seat, and gives it up below.
+        let connection = unsafe { record.take() };
+        // SAFETY: `key` is the record's, which is not used from here on.
+        unsafe { self.store.remove(key) };
+        self.counters.vacated.add();
+        seat.state.vacate(claim.incarnation);
+        self.core.seats.give(claim.seat);
+        Removed { connection, group, permit: self.capacity.reclaim() }
+    }
+
+    /// Throws away tickets that an eviction has left, when there are many.
+    pub fn tidy(&self, group: &Members<K>) {
+        if group.lanes.trim(&self.core) == 0 && group.litter() && group.lanes.compact(&self.core) {
+            group.tidied();
+        }
+    }
+
+    /// Gives up a connection: says so to the user's hook, or drops it.
+    ///
+    /// Panics of the hook and of the connection's destructor are counted and go no
+    /// further: many a caller is itself being dropped, or cleans up for others.
+    pub fn bury(&self, removed: Removed<'_, K, C>, reason: CloseReason) {
+        drop(self.settle(removed, reason));
+    }
+
+    /// As [`Engine::bury`]; the permit is for the caller.
+    pub fn settle<'a>(&self, removed: Removed<'a, K, C>, reason: CloseReason) -> Permit<'a> {
+        let Removed { connection, group, permit } = removed;
+        self.counters.closed(reason);
+        self.leave(&group);
+        let caught = catch_unwind(AssertUnwindSafe(|| match &self.config.on_close {
+            Some(on_close) => on_close(&group.key, connection, reason),
+            None => drop(connection),
+        }));
+        if let Err(panic) = caught {
+            self.counters.panics.add();
+            // Its destructor might panic again.
+            mem::forget(panic);
+        }
+        permit
+    }
+
+    /// Takes a connection from the books, without closing it.
+    pub fn hand_out(&self, removed: Removed<'_, K, C>) -> C {
+        self.counters.taken.add();
+        self.leave(&removed.group);
+        removed.connection
+    }
+
+    /// A connection leaves its group.
+    pub fn leave(&self, group: &Arc<Members<K>>) {
+        self.part(group, Member::Connection);
+    }
+
+    /// A member leaves its group, which goes if it was the last.
+    pub fn part(&self, group: &Arc<Members<K>>, member: Member) {
+        if group.roll.leave(member) {
+            self.directory.remove(group);
+            // Void tickets, all of them (G1).
+            group.lanes.drain(&self.core, |_| {});
+        }
+    }
+}
+
+/// A connection that is no longer in the pool, with what it leaves.
+pub(crate) struct Removed<'a, K, C> {
+    pub connection: C,
+    pub group: Arc<Members<K>>,
+    pub permit: Permit<'a>,
+}
+
+impl<K, C> Drop for Engine<K, C> {
+    fn drop(&mut self) {
+        // Nobody else is left: what is idle goes. A lease that was forgotten keeps
+        // its connection for ever.
+        self.mark_closed();
+        for (seat, record) in self.core.seats.iter() {
+            let word = record.state.load();
+            if word.phase() == Phase::Idle {
+                self.remove_idle(
+                    Claim { seat, incarnation: word.incarnation() },
+                    CloseReason::Closed,
+                );
+            }
+        }
+    }
+}
