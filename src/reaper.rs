@@ -320,6 +320,11 @@ mod task {
 
     impl<K, C> Drop for Running<K, C> {
         fn drop(&mut self) {
+            // It panics where a runtime has no time. The next one would as well, and
+            // each insertion would start one.
+            if std::thread::panicking() {
+                return;
+            }
             if let Some(engine) = self.0.upgrade() {
                 engine.maintainer.running.store(false, Ordering::Relaxed);
             }
