@@ -28,7 +28,7 @@ struct Held {
 impl Bench {
     /// Lanes without a ticket.
     fn new(lanes: usize) -> Self {
-        let cells = (0..4).map(|_| UnsafeCell::new(())).collect();
+        let cells = (0..8).map(|_| UnsafeCell::new(())).collect();
         Self { core: Core::new(), lanes: Lanes::new(lanes), cells }
     }
 
@@ -325,6 +325,43 @@ fn two_compactions_lose_nothing() {
         bench.lanes.compact(&bench.core);
         other.join().unwrap();
         bench.account(2);
+    });
+}
+
+/// A compaction that comes after another one turns the ring from where that left it.
+#[test]
+fn a_compaction_sees_the_one_before() {
+    check(3, || {
+        let bench = Arc::new(Bench::new(1));
+        let held = bench.fresh();
+        let other = spawn(&bench, |bench| {
+            bench.lanes.compact(&bench.core);
+            bench.release(held);
+        });
+        bench.lanes.compact(&bench.core);
+        other.join().unwrap();
+        bench.account(1);
+    });
+}
+
+/// A walk stands on a ticket that is pushed again, above one from a chunk which was made
+/// meanwhile.
+#[test]
+fn a_walk_that_strays_finds_what_the_tickets_name() {
+    check(3, || {
+        let bench = Arc::new(Bench::layered(0, 1));
+        let spent = [bench.fresh(), bench.fresh(), bench.fresh()];
+        let other = spawn(&bench, |bench| {
+            bench.lanes.live(&bench.core);
+        });
+        let held = bench.get().expect("one is idle");
+        bench.release(bench.fresh());
+        bench.release(held);
+        other.join().unwrap();
+        for held in spent {
+            bench.release(held);
+        }
+        bench.account(5);
     });
 }
 
