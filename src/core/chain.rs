@@ -141,11 +141,12 @@ pub fn walk_stack(core: &Core, head: &Head, visit: &mut impl FnMut(Claim) -> boo
 pub struct Copy {
     pub first: u32,
     last: u32,
+    length: u32,
 }
 
 impl Copy {
     pub fn new() -> Self {
-        Self { first: NIL, last: NIL }
+        Self { first: NIL, last: NIL, length: 0 }
     }
 
     /// Appends new tickets for all good ones of a chain. False if the chain
@@ -167,7 +168,19 @@ impl Copy {
                 core.find(self.last).ticket.set_below(index);
             }
             self.last = index;
+            self.length += 1;
             true
         })
+    }
+
+    /// Writes into each ticket how many hang from it, so that pushes onto another
+    /// stack of a group with a cap need not count them.
+    pub fn number(&self, core: &Core) {
+        let (mut index, mut depth) = (self.first, self.length);
+        while index != NIL {
+            let ticket = core.find(index).ticket;
+            ticket.set_depth(Some(depth));
+            (index, depth) = (ticket.below(), depth - 1);
+        }
     }
 }

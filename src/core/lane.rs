@@ -277,6 +277,7 @@ impl Lane {
             }
             let mut copy = Copy::new();
             let copied = copy.append(core, middle, middle_top) && copy.append(core, old, old_top);
+            copy.number(core);
             // The seal proves what was read of the old stack, the exchange what
             // was read of the middle one (L2). A connection taken from the old
             // stack in between leaves a void copy, no more.
