@@ -143,8 +143,8 @@ impl<R: Record> Arena<R> {
 
     /// **A1** Whoever draws an index makes sure of its chunk before using it.
     fn ensure(&self, chunk: usize) {
-        // Acquire: pairs with the Release of the thread that allocated it.
-        if !self.chunks[chunk].load(Ordering::Acquire).is_null() {
+        // Relaxed: whoever goes on to a record loads the pointer again, in `get`.
+        if !self.chunks[chunk].load(Ordering::Relaxed).is_null() {
             return;
         }
         let count = count_of(chunk);

@@ -26,16 +26,16 @@ impl Alarm {
     /// would look later or not at all.
     #[must_use = "the reaper does not know unless it is told"]
     pub fn request(&self, tick: u32) -> bool {
-        // AcqRel: pairs with `reset`. If this comes first, the reaper sees what
-        // the caller wrote to the seat; if it comes second, we see the reset and
+        // Release: pairs with `reset`. If this comes first, the reaper sees what the
+        // caller wrote to the seat; if it comes second, we find the alarm reset and
         // tell the reaper.
-        self.0.fetch_min(tick, Ordering::AcqRel) > tick
+        self.0.fetch_min(tick, Ordering::Release) > tick
     }
 
     /// Clears the alarm, by the reaper, before it reads the seat.
     pub fn reset(&self) {
-        // AcqRel: pairs with `request`.
-        self.0.swap(Self::UNSET, Ordering::AcqRel);
+        // Acquire: pairs with `request`.
+        self.0.swap(Self::UNSET, Ordering::Acquire);
     }
 }
 

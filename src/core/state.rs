@@ -215,8 +215,9 @@ impl State {
     /// Reads the word by a read-modify-write: a later `restore` sees what the
     /// caller did before, or the caller sees its result.
     pub fn touch(&self) -> Word {
-        // AcqRel: Release pairs with the Acquire of `restore`; Acquire as in `load`.
-        Word(self.0.fetch_add(0, Ordering::AcqRel))
+        // Release: pairs with the Acquire of `restore`. Not Acquire: whoever acts on
+        // what this finds loads the word again.
+        Word(self.0.fetch_add(0, Ordering::Release))
     }
 
     #[inline(always)]

@@ -119,9 +119,10 @@ impl Head {
         let mut seen = self.load();
         loop {
             let next = seen.succeeded_by(NIL);
-            // AcqRel: this stands for `bump` as well, also when there is nothing
-            // to take. Acquire on failure: as in `load`.
-            match self.0.compare_exchange(seen.0, next.0, Ordering::AcqRel, Ordering::Acquire) {
+            // Release: this stands for `bump` as well, also when there is nothing to
+            // take; the word was acquired when it was loaded (T1). Acquire on failure:
+            // as in `load`.
+            match self.0.compare_exchange(seen.0, next.0, Ordering::Release, Ordering::Acquire) {
                 Ok(_) => return seen.index(),
                 Err(actual) => seen = Tagged(actual),
             }
