@@ -74,9 +74,9 @@ impl Lru {
             }
         }
         for _ in 0..SWEEPS {
-            // Acquire and Release below: one after the other, not at once. The
-            // queue synchronises its content by itself.
-            let alone = !self.sweeping.swap(true, Ordering::Acquire);
+            // Relaxed, here and below: the flag only spares others a sweep that another
+            // thread is at. The queue publishes its content by itself.
+            let alone = !self.sweeping.swap(true, Ordering::Relaxed);
             let oldest = sweep(seats, if alone { self.batch.capacity() } else { 1 });
             let nothing = oldest.is_empty();
             let mut rest = oldest.iter();
@@ -84,7 +84,7 @@ impl Lru {
             if alone {
                 // A full queue means that the rest is not needed.
                 rest.take_while(|candidate| self.batch.push(**candidate).is_ok()).count();
-                self.sweeping.store(false, Ordering::Release);
+                self.sweeping.store(false, Ordering::Relaxed);
             }
             if found.is_some() || nothing {
                 return found;
