@@ -78,7 +78,8 @@ impl<K, C> Builder<K, C> {
     }
 
     /// The most idle connections in a group; a release beyond it closes the
-    /// connection. Default: no limit.
+    /// connection. Expired ones count until the reaper has closed them. A group with
+    /// a cap uses one lane only. Default: no limit.
     pub fn max_idle_per_group(mut self, max_idle: usize) -> Self {
         self.defaults.max_idle = max_idle;
         self
@@ -137,7 +138,8 @@ impl<K, C> Builder<K, C> {
 
     /// Whether the first insertion that happens inside a tokio runtime spawns
     /// `Pool::reaper` there, and again when that runtime has gone. Without effect
-    /// without the feature `tokio`. Default: `true`.
+    /// without the feature `tokio`. In a runtime without time the reaper panics, once,
+    /// and the pool goes on without. Default: `true`.
     pub fn spawn_reaper(mut self, spawn: bool) -> Self {
         self.spawn_reaper = spawn;
         self
@@ -162,6 +164,9 @@ impl<K, C> Builder<K, C> {
     /// Asked for the settings of each new group. Called whenever the first
     /// connection or handle enters a group, so also again after the group was
     /// empty and gone. Now and then its answer is not needed and thrown away.
+    ///
+    /// There is nobody to tell that a setting cannot work: with a `max_uses` of 0 no
+    /// connection of the group is leased out of the pool.
     pub fn group_settings(
         mut self,
         settings_of: impl Fn(&K) -> GroupSettings + Send + Sync + 'static,
