@@ -45,13 +45,14 @@ impl<K, C> Engine<K, C> {
     /// Takes the connection out of a seat that the caller owns, and frees the seat.
     pub fn extract(&self, claim: Claim) -> Removed<'_, K, C> {
         let seat = self.core.seats.get(claim.seat);
-        // SAFETY: the caller owns the seat, and gives it up below.
+        // SAFETY: the caller owns the seat (S2), and gives it up below.
         let record = unsafe { record_of::<K, C>(seat) };
         let group = Arc::clone(&record.group);
         let key = record.key;
-        // SAFETY: the caller owns the seat, and gives it up below.
+        // SAFETY: the caller owns the seat (S2), and gives it up below.
         let connection = unsafe { record.take() };
-        // SAFETY: `key` is the record's, which is not used from here on.
+        // SAFETY: `key` is the record's, pinned since its insertion (R1), which is not
+        // used from here on.
         unsafe { self.store.remove(key) };
         self.counters.vacated.add();
         seat.state.vacate(claim.incarnation);

@@ -209,7 +209,7 @@ impl<K, C> Engine<K, C> {
     /// its seat.
     #[inline(always)]
     pub fn is_fit(&self, seat: &Seat, group: &Members<K>, now: u64) -> bool {
-        // SAFETY: the caller owns the seat.
+        // SAFETY: the caller owns the seat (S2).
         let record = unsafe { record_of::<K, C>(seat) };
         !seat.is_expired(now)
             && Mark::is_of(seat.mark.get(), self.generation_of(group))
@@ -278,7 +278,7 @@ impl<K, C> Engine<K, C> {
             self.core.prefer_home(lease.ticket, claim.seat)
         };
         let cap = group.limits.max_idle();
-        // SAFETY: the caller holds the pool.
+        // SAFETY: the caller holds the pool, and with it the stock (N1).
         let lanes = unsafe { group.lanes.lasting() };
         self.shelve(seat, claim, ticket, generation, lanes, cap);
     }

@@ -56,7 +56,7 @@ impl<K, C> Engine<K, C> {
         patience: u64,
     ) -> Result<Token, Rejected<C>> {
         let cap = group.limits.max_idle();
-        // SAFETY: the caller holds the pool.
+        // SAFETY: the caller holds the pool, and with it the stock (N1).
         let lanes = unsafe { group.lanes.lasting() };
         let Admitted { place, seat: index, ticket, incarnation, serial, generation } =
             self.admit(group, connection, patience, Start::Idle)?;

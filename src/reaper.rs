@@ -216,8 +216,9 @@ impl<K, C> Engine<K, C> {
     #[cold]
     pub fn hurry(&self, index: u32, deadline: u64) {
         if self.ask(index, deadline) {
-            // Release: pairs with the Acquire in `collect_due`.
-            self.maintainer.hurried.store(true, Ordering::Release);
+            // Release: pairs with the Acquire in `collect_due`. A swap: so that wishes of
+            // several threads are one release sequence, and all of them are seen.
+            self.maintainer.hurried.swap(true, Ordering::Release);
         }
     }
 
@@ -240,7 +241,7 @@ impl<K, C> Engine<K, C> {
                 if !seat.state.seize(claim.incarnation) {
                     return Look::Later(now.saturating_add(self.maintainer.tick));
                 }
-                // SAFETY: the seat was seized.
+                // SAFETY: the seat was seized (S2).
                 let retire_at = unsafe { record_of::<K, C>(seat) }.retire_at;
                 let reason =
                     if now >= retire_at { CloseReason::Lifetime } else { CloseReason::Idle };

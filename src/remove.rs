@@ -105,7 +105,7 @@ impl<K, C> Engine<K, C> {
         self.inspect_idle(|record, seat, incarnation| {
             let claim = Claim { seat: record.seat, incarnation };
             let meta = self.peek(seat, claim, now);
-            // SAFETY: an inspector owns the seat, and makes no other reference.
+            // SAFETY: an inspector owns the seat (S2), and makes no other reference (R1).
             let connection = unsafe { record.connection_mut() };
             keep(&record.group.key, &meta, connection).then_some(()).ok_or(CloseReason::Cleared)
         });
@@ -134,7 +134,7 @@ impl<K, C> Engine<K, C> {
                 continue;
             }
             let inspection = Inspection { engine: self, seat, claim, generation };
-            // SAFETY: the inspection owns the seat.
+            // SAFETY: the inspection owns the seat (S2).
             let record = unsafe { record_of::<K, C>(seat) };
             if let Err(reason) = judge(record, seat, claim.incarnation) {
                 std::mem::forget(inspection);
@@ -242,12 +242,12 @@ impl<K, C> Drop for Inspection<'_, K, C> {
             return engine.check_shelved(seat, claim, generation);
         }
         // A getter met the ticket and removed it.
-        // SAFETY: the inspection still owns the seat.
+        // SAFETY: the inspection still owns the seat (S2).
         let record = unsafe { record_of::<K, C>(seat) };
         match engine.core.take_ticket(claim.seat) {
             Some(ticket) => {
                 let cap = record.group.limits.max_idle();
-                // SAFETY: the caller holds the pool.
+                // SAFETY: the caller holds the pool, and with it the stock (N1).
                 let lanes = unsafe { record.group.lanes.lasting() };
                 engine.shelve(seat, claim, ticket, generation, lanes, cap);
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use common::{Conn, Handle, Ledger, builder, check, handle, with_group};
 use loom::thread;
-use slabpool::{Clock, ManualClock, Pool, PutOptions};
+use slabpool::{Clock, GroupSettings, ManualClock, Pool, PutOptions};
 
 const TIMEOUT: Duration = Duration::from_secs(32);
 const TICK: Duration = Duration::from_secs(1);
@@ -189,6 +189,28 @@ fn a_shorter_spell_is_not_forgotten() {
         clock.advance(3 * TICK);
         pool.maintain();
         assert_eq!(ledger.dropped(0), 1, "the reaper looks too late");
+        drop(group);
+        ledger.settle(pool, 1);
+    });
+}
+
+/// The idle timeout was lowered while the connection was leased: its release moves the
+/// alarm forward, while the reaper looks.
+#[test]
+fn a_lowered_limit_is_not_forgotten() {
+    check(3, || {
+        let ledger = Ledger::default();
+        let (clock, pool, group) = timed();
+        group.put(ledger.connection(0)).unwrap();
+        let lease = group.get().unwrap();
+        group.configure(GroupSettings::new().idle_timeout(TICK)).unwrap();
+        let reaper = maintainer(&pool);
+        lease.release();
+        reaper.join().unwrap();
+        clock.advance(2 * TICK);
+        pool.maintain();
+        assert_eq!(ledger.dropped(0), 1, "the reaper looks too late");
+        group.configure(GroupSettings::new()).unwrap();
         drop(group);
         ledger.settle(pool, 1);
     });
