@@ -1,44 +1,30 @@
-//! The settings of a pool, their defaults, and all validation.
+//! Builds a pool: the settings and their defaults.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::core::stock::Loan;
+use crate::config::{Config, OnClose, Probe, SettingsOf};
+use crate::connection::{CloseMode, Connection, Liveness};
 use crate::engine::Engine;
 use crate::error::{CloseReason, ConfigError};
-use crate::group::{Member, Members, Roll};
 use crate::pool::Pool;
 use crate::reaper::tick_for;
-use crate::settings::{Defaults, GroupSettings, Limits};
-use crate::store::CONNECTIONS_MAX;
-use crate::time::{Clock, NEVER};
+use crate::settings::{GroupSettings, RetirementBudget, Settings};
+use crate::time::Clock;
 
 /// The most lanes of a group.
 const LANES_MAX: usize = 256;
 
-/// The part of the file-descriptor limit that a pool takes by default, 20 %, and
-/// the most that this comes to.
-const DESCRIPTORS_PART: u64 = 5;
-const CAPACITY_DEFAULT_MAX: usize = 65_536;
-
-/// The default idle timeout: well under the 60 to 75 s after which most servers
-/// and load balancers hang up.
-const IDLE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
-const JITTER_DEFAULT: f64 = 0.1;
-
-type OnClose<K, C> = Box<dyn Fn(&K, C, CloseReason) + Send + Sync>;
-type SettingsOf<K> = Box<dyn Fn(&K) -> GroupSettings + Send + Sync>;
-
 /// Builds a [`Pool`]. Setters cannot fail; [`Builder::build`] checks everything.
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct Builder<K, C> {
-    capacity: Option<usize>,
-    defaults: Defaults,
-    lifetime_jitter: f64,
+    settings: Settings,
     lanes: usize,
     release_on_drop: bool,
     spawn_reaper: bool,
+    probe: Probe<C>,
+    prepare_close: Option<fn(&mut C, CloseMode)>,
     on_close: Option<OnClose<K, C>>,
     settings_of: Option<SettingsOf<K>>,
     clock: Clock,
@@ -47,17 +33,12 @@ pub struct Builder<K, C> {
 impl<K, C> Default for Builder<K, C> {
     fn default() -> Self {
         Self {
-            capacity: None,
-            defaults: Defaults {
-                idle_timeout: Some(IDLE_TIMEOUT_DEFAULT),
-                max_lifetime: None,
-                max_idle: usize::MAX,
-                max_uses: u64::MAX,
-            },
-            lifetime_jitter: JITTER_DEFAULT,
+            settings: Settings::default(),
             lanes: 1,
             release_on_drop: false,
             spawn_reaper: true,
+            probe: Probe::None,
+            prepare_close: None,
             on_close: None,
             settings_of: None,
             clock: Clock::coarse(),
@@ -73,7 +54,7 @@ impl<K, C> Builder<K, C> {
     /// released longest ago. Default: a fifth of the file-descriptor limit, at most
     /// 65,536. At most 8,388,608.
     pub fn capacity(mut self, capacity: usize) -> Self {
-        self.capacity = Some(capacity);
+        self.settings.capacity = capacity;
         self
     }
 
@@ -81,7 +62,14 @@ impl<K, C> Builder<K, C> {
     /// connection. Expired ones count until the reaper has closed them. A group with
     /// a cap uses one lane only. Default: no limit.
     pub fn max_idle_per_group(mut self, max_idle: usize) -> Self {
-        self.defaults.max_idle = max_idle;
+        self.settings.max_idle_per_group = max_idle;
+        self
+    }
+
+    /// So many idle connections of each group are exempt from the idle timeout, the
+    /// youngest; not from their lifetime, nor from a timeout of their own. Default: 0.
+    pub fn min_idle_per_group(mut self, min_idle: usize) -> Self {
+        self.settings.min_idle_per_group = min_idle;
         self
     }
 
@@ -91,14 +79,14 @@ impl<K, C> Builder<K, C> {
     /// Exact in `get`. The reaper closes an expired connection at most one tick
     /// late, a 32nd of this timeout, but no less than 100 ms and no more than 1 s.
     pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        self.defaults.idle_timeout = timeout.into();
+        self.settings.idle_timeout = timeout.into();
         self
     }
 
     /// How long after its insertion a connection may still be leased; one that is
     /// in use then is closed on release. Default: for ever.
     pub fn max_lifetime(mut self, lifetime: impl Into<Option<Duration>>) -> Self {
-        self.defaults.max_lifetime = lifetime.into();
+        self.settings.max_lifetime = lifetime.into();
         self
     }
 
@@ -106,13 +94,13 @@ impl<K, C> Builder<K, C> {
     /// when it is inserted, so that connections opened together do not end
     /// together. From 0 to 1. Default: 0.1.
     pub fn lifetime_jitter(mut self, fraction: f64) -> Self {
-        self.lifetime_jitter = fraction;
+        self.settings.lifetime_jitter = fraction;
         self
     }
 
     /// How often a connection may be leased. At least 1. Default: no limit.
     pub fn max_uses(mut self, max_uses: u64) -> Self {
-        self.defaults.max_uses = max_uses;
+        self.settings.max_uses = max_uses;
         self
     }
 
@@ -142,6 +130,79 @@ impl<K, C> Builder<K, C> {
     /// and the pool goes on without. Default: `true`.
     pub fn spawn_reaper(mut self, spawn: bool) -> Self {
         self.spawn_reaper = spawn;
+        self
+    }
+
+    /// Asks for each connection that is about to be leased how it is. One that is not
+    /// [`Alive`](Liveness::Alive) is closed, and the next one asked.
+    ///
+    /// Connections that are idle are asked every [`probe_interval`](Builder::probe_interval)
+    /// besides. Where the connection's type can tell by itself when something happens,
+    /// use [`watch`](Builder::watch). The last one of both holds. Default: no probe.
+    ///
+    /// # Panics
+    ///
+    /// A panic of the probe is caught, counted in [`Stats::panics`](crate::Stats::panics),
+    /// and the connection closed.
+    pub fn probe(mut self, probe: impl Fn(&mut C) -> Liveness + Send + Sync + 'static) -> Self {
+        self.probe = Probe::Ask(Box::new(probe));
+        self
+    }
+
+    /// Watches connections while they are idle: when the peer closes one, or sends
+    /// something, it is closed at once, without a task or an allocation for each. Asks
+    /// them on `get` as well, as [`probe`](Builder::probe) does.
+    pub fn watch(mut self) -> Self
+    where
+        C: Connection,
+    {
+        self.probe = Probe::Watch { ask: C::liveness, poll: C::poll_liveness };
+        self
+    }
+
+    /// Connections that were idle for less than this are leased without being asked.
+    /// Default: zero, all are asked.
+    pub fn probe_after(mut self, idle_for: Duration) -> Self {
+        self.settings.probe_after = idle_for;
+        self
+    }
+
+    /// How often idle connections are asked that cannot be watched; `None` is never.
+    /// Without a probe, none is. Default: 5 s.
+    pub fn probe_interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
+        self.settings.probe_interval = interval.into();
+        self
+    }
+
+    /// Closes connections that their group did not need: of those that were idle for
+    /// the whole of this window, half, the oldest first, once in each window. Default:
+    /// `None`, no trimming.
+    pub fn trim_window(mut self, window: impl Into<Option<Duration>>) -> Self {
+        self.settings.trim_window = window.into();
+        self
+    }
+
+    /// How fast the reaper closes connections whose lifetime has ended. Default: no
+    /// limit.
+    pub fn retirement(mut self, budget: RetirementBudget) -> Self {
+        self.settings.retirement = budget;
+        self
+    }
+
+    /// Whether groups learn after what time their peer closes idle connections, and stay
+    /// a second below it. Default: `false`.
+    pub fn learn_idle_timeout(mut self, learn: bool) -> Self {
+        self.settings.learn_idle_timeout = learn;
+        self
+    }
+
+    /// How the pool closes connections. Default: they are just dropped.
+    pub fn close_mode(mut self, mode: CloseMode) -> Self
+    where
+        C: Connection,
+    {
+        self.settings.close_mode = mode;
+        self.prepare_close = Some(C::prepare_close);
         self
     }
 
@@ -187,48 +248,35 @@ impl<K, C> Builder<K, C> {
     ///
     /// [`ConfigError`] names the first setting that cannot work.
     pub fn build(self) -> Result<Pool<K, C>, ConfigError> {
-        let capacity = self.capacity.unwrap_or_else(capacity_default);
-        if capacity > CONNECTIONS_MAX {
-            return Err(ConfigError::CapacityTooLarge { capacity, capacity_max: CONNECTIONS_MAX });
-        }
-        let jitter = self.lifetime_jitter;
-        if !(0.0..=1.0).contains(&jitter) {
-            return Err(ConfigError::JitterOutOfRange { jitter, jitter_min: 0.0, jitter_max: 1.0 });
-        }
-        if self.defaults.max_uses == 0 {
-            return Err(ConfigError::MaxUsesZero);
-        }
+        self.settings.validate()?;
         let lanes = self.lanes;
         if !(1..=LANES_MAX).contains(&lanes) {
             return Err(ConfigError::LanesOutOfRange { lanes, lanes_min: 1, lanes_max: LANES_MAX });
         }
         let config = Config {
-            capacity,
-            tick: tick_for(self.defaults.idle_timeout),
-            defaults: self.defaults,
-            jitter,
             lanes,
             release_on_drop: self.release_on_drop,
             spawn_reaper: self.spawn_reaper,
+            probe: self.probe,
+            prepare_close: self.prepare_close,
             on_close: self.on_close,
             settings_of: self.settings_of,
             clock: self.clock,
+            tick: tick_for(self.settings.idle_timeout),
             seed: ahash::RandomState::new().hash_one(()),
         };
         // Insertions of different pools have different numbers: 2^47 in each of
         // 2^16 pools. Never 0.
         static POOLS: AtomicU64 = AtomicU64::new(0);
         let first_serial = (POOLS.fetch_add(1, Ordering::Relaxed) << 48) + 1;
-        Ok(Pool::from_engine(Engine::new(config, first_serial)))
+        Ok(Pool::from_engine(Engine::new(config, self.settings, first_serial)))
     }
 }
 
 impl<K, C> fmt::Debug for Builder<K, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder")
-            .field("capacity", &self.capacity)
-            .field("defaults", &self.defaults)
-            .field("lifetime_jitter", &self.lifetime_jitter)
+            .field("settings", &self.settings)
             .field("lanes", &self.lanes)
             .field("release_on_drop", &self.release_on_drop)
             .field("spawn_reaper", &self.spawn_reaper)
@@ -237,66 +285,10 @@ impl<K, C> fmt::Debug for Builder<K, C> {
     }
 }
 
-/// What a pool was built with.
-pub(crate) struct Config<K, C> {
-    pub capacity: usize,
-    pub defaults: Defaults,
-    jitter: f64,
-    pub lanes: usize,
-    pub release_on_drop: bool,
-    #[cfg_attr(not(feature = "tokio"), expect(dead_code, reason = "the reaper needs it"))]
-    pub spawn_reaper: bool,
-    pub on_close: Option<OnClose<K, C>>,
-    settings_of: Option<SettingsOf<K>>,
-    pub clock: Clock,
-    /// How often the reaper looks.
-    pub tick: Duration,
-    seed: u64,
-}
-
-impl<K, C> Config<K, C> {
-    /// A group that `member` has entered.
-    pub fn new_group(&self, key: K, hash: u64, member: Member, lanes: Loan) -> Members<K> {
-        let own = self.settings_of.as_ref().map(|of| of(&key)).unwrap_or_default();
-        let limits = Limits::new(&self.defaults, &own);
-        Members::new(key, hash, lanes, limits, Roll::with(member))
-    }
-
-    /// When a connection inserted at `now` must retire: its lifetime, shortened by
-    /// a jitter that its number determines.
-    pub fn retirement(&self, now: u64, lifetime: u64, serial: u64) -> u64 {
-        if lifetime == NEVER {
-            return NEVER;
-        }
-        let drawn = mix(serial ^ self.seed) as f64 / u64::MAX as f64;
-        let shorter = (lifetime as f64 * self.jitter * drawn) as u64;
-        now.saturating_add(lifetime.saturating_sub(shorter))
-    }
-}
-
-/// The finaliser of SplitMix64 (G. Steele et al., "Fast Splittable Pseudorandom
-/// Number Generators", OOPSLA 2014): neighbours in, unrelated numbers out.
-fn mix(mut z: u64) -> u64 {
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
-/// A fifth of the file-descriptor limit, at most [`CAPACITY_DEFAULT_MAX`].
-fn capacity_default() -> usize {
-    #[cfg(unix)]
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    #[cfg(not(unix))]
-    let limit = None;
-    limit.map_or(CAPACITY_DEFAULT_MAX, |limit| {
-        usize::try_from(limit / DESCRIPTORS_PART)
-            .map_or(CAPACITY_DEFAULT_MAX, |part| part.clamp(1, CAPACITY_DEFAULT_MAX))
-    })
-}
-
 #[cfg(all(test, not(slabpool_loom)))]
 mod tests {
     use super::*;
+    use crate::store::CONNECTIONS_MAX;
 
     #[test]
     fn impossible_settings_are_named() {
@@ -317,18 +309,5 @@ mod tests {
         assert!(build(|b| b.lanes(0)).is_err());
         assert!(build(|b| b.lanes(LANES_MAX + 1)).is_err());
         assert!(build(|b| b.lanes(LANES_MAX).capacity(0).idle_timeout(Duration::MAX)).is_ok());
-    }
-
-    #[test]
-    fn jitter_only_shortens_and_spreads() {
-        let pool = Builder::<u8, ()>::default().lifetime_jitter(0.1).build().unwrap();
-        let config = &pool.engine().config;
-        let lifetime = 1_000_000_000;
-        let ends: Vec<u64> = (1..1_001).map(|n| config.retirement(5, lifetime, n)).collect();
-        assert!(ends.iter().all(|&end| (5 + 900_000_000..=5 + lifetime).contains(&end)));
-        let early = ends.iter().filter(|&&end| end < 5 + 950_000_000).count();
-        assert!((400..600).contains(&early), "{early} of 1000 in the first half");
-        assert_eq!(config.retirement(5, NEVER, 1), NEVER);
-        assert_eq!(config.retirement(u64::MAX - 1, lifetime, 1), NEVER);
     }
 }

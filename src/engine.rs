@@ -5,8 +5,10 @@ use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::sync::{Arc, Weak};
 
-use crate::builder::Config;
+use arc_swap::ArcSwap;
+
 use crate::capacity::Capacity;
+use crate::config::Config;
 use crate::core::lanes::Lanes;
 use crate::core::lru::Lru;
 use crate::core::seat::{Mark, Seat};
@@ -18,8 +20,9 @@ use crate::core::{Core, Found};
 use crate::directory::Directory;
 use crate::error::CloseReason;
 use crate::group::Members;
+use crate::limits::{Limits, Tuning};
 use crate::reaper::Maintainer;
-use crate::settings::Limits;
+use crate::settings::Settings;
 use crate::stats::Counters;
 use crate::store::{Record, Store};
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, yield_now};
@@ -32,6 +35,9 @@ const INSPECTION_YIELDS: usize = if cfg!(slabpool_loom) { 2 } else { 10_000 };
 pub(crate) struct Engine<K, C> {
     pub core: Core,
     pub config: Config<K, C>,
+    /// What can be changed; in force are the limits of the groups and these numbers.
+    pub settings: ArcSwap<Settings>,
+    pub tuning: Tuning,
     /// Raised when the pool is invalidated or closed.
     pub generation: AtomicU32,
     pub closed: AtomicBool,
@@ -113,7 +119,8 @@ enum Redeemed {
 }
 
 impl<K, C> Engine<K, C> {
-    pub fn new(config: Config<K, C>, first_serial: u64) -> Arc<Self> {
+    pub fn new(config: Config<K, C>, settings: Settings, first_serial: u64) -> Arc<Self> {
+        let capacity = settings.capacity;
         Arc::new_cyclic(|me| Self {
             core: Core::new(),
             generation: AtomicU32::new(0),
@@ -121,11 +128,13 @@ impl<K, C> Engine<K, C> {
             directory: Directory::new(),
             stock: Stock::new(config.lanes),
             store: Store::new(),
-            lru: Lru::new(config.capacity),
-            capacity: Capacity::new(config.capacity),
+            lru: Lru::new(capacity),
+            capacity: Capacity::new(capacity),
             serials: AtomicU64::new(first_serial),
             counters: Counters::new(),
             maintainer: Maintainer::new(config.tick, config.clock.now()),
+            tuning: Tuning::new(&settings),
+            settings: ArcSwap::from_pointee(settings),
             config,
             me: me.clone(),
         })

@@ -168,11 +168,20 @@ pub enum CloseReason {
     Unhealthy,
     /// It was released into a group that had as many idle ones as it may.
     GroupFull,
+    /// The peer has closed it, or it has failed.
+    Dead,
+    /// The peer has sent what nobody asked for, while it was idle.
+    UnexpectedData,
+    /// Its group did not need it over a whole window; see
+    /// [`Builder::trim_window`](crate::Builder::trim_window).
+    Trimmed,
+    /// Its group was [drained](crate::Group::drain).
+    Drained,
 }
 
 impl CloseReason {
     /// All reasons, in the order of [`CloseReason::index`].
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 15] = [
         Self::Idle,
         Self::Lifetime,
         Self::Uses,
@@ -184,6 +193,10 @@ impl CloseReason {
         Self::Dropped,
         Self::Unhealthy,
         Self::GroupFull,
+        Self::Dead,
+        Self::UnexpectedData,
+        Self::Trimmed,
+        Self::Drained,
     ];
 
     /// A small number, for tables.
@@ -205,6 +218,10 @@ impl CloseReason {
             Self::Dropped => "dropped",
             Self::Unhealthy => "unhealthy",
             Self::GroupFull => "group_full",
+            Self::Dead => "dead",
+            Self::UnexpectedData => "unexpected_data",
+            Self::Trimmed => "trimmed",
+            Self::Drained => "drained",
         }
     }
 }

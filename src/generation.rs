@@ -65,7 +65,7 @@ impl<K, C> Engine<K, C> {
         let group = self.directory.enter(
             key,
             |group| group.roll.enter(member),
-            |hash| self.config.new_group(key.to_owned(), hash, member, self.stock.lend(&self.core)),
+            |hash| self.new_group(key.to_owned(), hash, member),
         );
         // SeqCst: pairs with the fence in `mark_closed`.
         fence(Ordering::SeqCst);

@@ -3,7 +3,8 @@
 use std::fmt;
 
 use crate::core::stock::Loan;
-use crate::settings::Limits;
+use crate::engine::Engine;
+use crate::limits::Limits;
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// One group, as the pool has it. [`Group`](crate::Group) is the user's handle.
@@ -63,6 +64,15 @@ impl<K> Members<K> {
     pub fn tidied(&self) {
         // Relaxed: as in `litter`.
         self.garbage.store(0, Ordering::Relaxed);
+    }
+}
+
+impl<K, C> Engine<K, C> {
+    /// A group that `member` has entered.
+    pub fn new_group(&self, key: K, hash: u64, member: Member) -> Members<K> {
+        let own = self.config.settings_of(&key);
+        let limits = Limits::new(&self.settings.load(), &own);
+        Members::new(key, hash, self.stock.lend(&self.core), limits, Roll::with(member))
     }
 }
 

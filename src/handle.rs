@@ -141,7 +141,7 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Group<K, C> {
     pub fn configure(&self, settings: GroupSettings) -> Result<(), ConfigError> {
         settings.validate()?;
         let engine = self.pool.engine();
-        self.members.limits.set(&engine.config.defaults, &settings);
+        self.members.limits.set(&engine.settings.load(), &settings);
         let own = settings != GroupSettings::new();
         // AcqRel: those who configure come one after the other.
         if self.members.configured.swap(own, Ordering::AcqRel) != own {

@@ -7,7 +7,7 @@ use crate::core::ticket::Claim;
 use crate::engine::{Engine, RawLease};
 use crate::error::{CloseReason, RejectReason, Rejected};
 use crate::group::Members;
-use crate::settings::Limits;
+use crate::limits::Limits;
 use crate::store::{Place, Record, THREADS_MAX};
 use crate::sync::Ordering;
 use crate::time::NEVER;
@@ -178,7 +178,8 @@ impl<K, C> Engine<K, C> {
         record.serial = serial;
         record.seat = index;
         record.patience = patience;
-        record.retire_at = self.config.retirement(now, group.limits.max_lifetime(), serial);
+        let lifetime = group.limits.max_lifetime();
+        record.retire_at = self.config.retirement(now, lifetime, self.tuning.jitter(), serial);
         // A connection that is leased at once has this lease as its first use.
         record.uses_base = match start {
             Start::Leased => incarnation.wrapping_sub(1),

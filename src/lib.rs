@@ -32,6 +32,8 @@
 
 mod builder;
 mod capacity;
+mod config;
+mod connection;
 mod core;
 mod directory;
 mod ending;
@@ -42,6 +44,7 @@ mod group;
 mod handle;
 mod insert;
 mod lease;
+mod limits;
 mod pool;
 mod reaper;
 mod remove;
@@ -53,11 +56,12 @@ mod time;
 mod token;
 
 pub use builder::Builder;
+pub use connection::{CloseMode, Connection, Liveness};
 pub use error::{CloseReason, ConfigError, RejectReason, Rejected};
 pub use handle::Group;
 pub use lease::{Lease, Pooled, PooledOwned};
 pub use pool::Pool;
-pub use settings::{GroupSettings, PutOptions};
+pub use settings::{GroupSettings, PutOptions, RetirementBudget, Settings};
 pub use stats::{Closes, Meta, Stats, Status};
 pub use time::{Clock, ManualClock};
 pub use token::Token;

@@ -2,9 +2,110 @@
 
 use std::time::Duration;
 
+use crate::connection::CloseMode;
 use crate::error::ConfigError;
-use crate::sync::{AtomicU32, AtomicU64, Ordering};
-use crate::time::nanos_or_never;
+use crate::store::CONNECTIONS_MAX;
+
+/// The part of the file-descriptor limit that a pool takes by default, 20 %, and
+/// the most that this comes to.
+const DESCRIPTORS_PART: u64 = 5;
+const CAPACITY_DEFAULT_MAX: usize = 65_536;
+
+/// What can be changed while a pool is in use: see
+/// [`Pool::reconfigure`](crate::Pool::reconfigure). Each is described at the method of
+/// [`Builder`](crate::Builder) that has its name.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Settings {
+    /// The most connections in the pool, idle and leased together.
+    pub capacity: usize,
+    /// The most idle connections in a group.
+    pub max_idle_per_group: usize,
+    /// So many idle connections of a group are exempt from the idle timeout.
+    pub min_idle_per_group: usize,
+    /// How long a connection may stay idle.
+    pub idle_timeout: Option<Duration>,
+    /// How long after its insertion a connection may still be leased.
+    pub max_lifetime: Option<Duration>,
+    /// The part of its lifetime by which a connection's may be shorter.
+    pub lifetime_jitter: f64,
+    /// How often a connection may be leased.
+    pub max_uses: u64,
+    /// Connections idle for less than this are leased without a probe.
+    pub probe_after: Duration,
+    /// How often idle connections that cannot be watched are probed.
+    pub probe_interval: Option<Duration>,
+    /// Connections that their group did not need for this long are trimmed.
+    pub trim_window: Option<Duration>,
+    /// How fast the reaper closes connections whose lifetime has ended.
+    pub retirement: RetirementBudget,
+    /// Whether groups learn the idle timeout of their peer.
+    pub learn_idle_timeout: bool,
+    /// How connections are closed.
+    pub close_mode: CloseMode,
+}
+
+impl Settings {
+    /// The default idle timeout: well under the 60 to 75 s after which most servers
+    /// and load balancers hang up.
+    const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+    const JITTER: f64 = 0.1;
+    const PROBE_INTERVAL: Duration = Duration::from_secs(5);
+
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
+        let capacity = self.capacity;
+        if capacity > CONNECTIONS_MAX {
+            return Err(ConfigError::CapacityTooLarge { capacity, capacity_max: CONNECTIONS_MAX });
+        }
+        let jitter = self.lifetime_jitter;
+        if !(0.0..=1.0).contains(&jitter) {
+            return Err(ConfigError::JitterOutOfRange { jitter, jitter_min: 0.0, jitter_max: 1.0 });
+        }
+        if self.max_uses == 0 {
+            return Err(ConfigError::MaxUsesZero);
+        }
+        Ok(())
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            capacity: capacity_default(),
+            max_idle_per_group: usize::MAX,
+            min_idle_per_group: 0,
+            idle_timeout: Some(Self::IDLE_TIMEOUT),
+            max_lifetime: None,
+            lifetime_jitter: Self::JITTER,
+            max_uses: u64::MAX,
+            probe_after: Duration::ZERO,
+            probe_interval: Some(Self::PROBE_INTERVAL),
+            trim_window: None,
+            retirement: RetirementBudget::default(),
+            learn_idle_timeout: false,
+            close_mode: CloseMode::Graceful,
+        }
+    }
+}
+
+/// How fast the reaper closes connections whose lifetime has ended, so that those which
+/// were opened together are not all opened again together.
+///
+/// A connection that had to wait is still closed by the get that meets it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RetirementBudget {
+    /// The most such closes in a second. At least 1. Default: no limit.
+    pub per_second: u32,
+    /// The part of a group's connections that is closed in one tick, from 0 to 1, but
+    /// always at least one connection. Default: 1, which is no limit.
+    pub group_share: f64,
+}
+
+impl Default for RetirementBudget {
+    fn default() -> Self {
+        Self { per_second: u32::MAX, group_share: 1.0 }
+    }
+}
 
 /// Settings of one group that differ from those of its pool.
 ///
@@ -17,6 +118,7 @@ pub struct GroupSettings {
     pub(crate) idle_timeout: Option<Option<Duration>>,
     pub(crate) max_lifetime: Option<Option<Duration>>,
     pub(crate) max_idle: Option<usize>,
+    pub(crate) min_idle: Option<usize>,
     pub(crate) max_uses: Option<u64>,
 }
 
@@ -45,6 +147,12 @@ impl GroupSettings {
         self
     }
 
+    /// As [`Builder::min_idle_per_group`](crate::Builder::min_idle_per_group).
+    pub fn min_idle(mut self, min_idle: usize) -> Self {
+        self.min_idle = Some(min_idle);
+        self
+    }
+
     /// As [`Builder::max_uses`](crate::Builder::max_uses); [`u64::MAX`] lifts the
     /// pool's limit.
     pub fn max_uses(mut self, max_uses: u64) -> Self {
@@ -65,73 +173,14 @@ pub struct PutOptions {
     pub idle_timeout: Option<Duration>,
 }
 
-/// The limits of a pool: what a group has unless its settings differ.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Defaults {
-    pub idle_timeout: Option<Duration>,
-    pub max_lifetime: Option<Duration>,
-    pub max_idle: usize,
-    pub max_uses: u64,
-}
-
-/// The limits in force in one group, in numbers. Read on every get and release,
-/// written when the group is configured.
-///
-/// All accesses are Relaxed: each number stands for itself.
-#[derive(Debug)]
-pub(crate) struct Limits {
-    idle_timeout: AtomicU64,
-    max_lifetime: AtomicU64,
-    max_uses: AtomicU64,
-    max_idle: AtomicU32,
-}
-
-impl Limits {
-    /// No cap on idle connections.
-    pub const UNCAPPED: u32 = u32::MAX;
-
-    pub fn new(defaults: &Defaults, own: &GroupSettings) -> Self {
-        let limits = Self {
-            idle_timeout: AtomicU64::new(0),
-            max_lifetime: AtomicU64::new(0),
-            max_uses: AtomicU64::new(0),
-            max_idle: AtomicU32::new(0),
-        };
-        limits.set(defaults, own);
-        limits
-    }
-
-    pub fn set(&self, defaults: &Defaults, own: &GroupSettings) {
-        let idle_timeout = own.idle_timeout.unwrap_or(defaults.idle_timeout);
-        let max_lifetime = own.max_lifetime.unwrap_or(defaults.max_lifetime);
-        let max_idle = own.max_idle.unwrap_or(defaults.max_idle);
-        let max_uses = own.max_uses.unwrap_or(defaults.max_uses);
-        self.idle_timeout.store(nanos_or_never(idle_timeout), Ordering::Relaxed);
-        self.max_lifetime.store(nanos_or_never(max_lifetime), Ordering::Relaxed);
-        self.max_uses.store(max_uses, Ordering::Relaxed);
-        let max_idle = u32::try_from(max_idle).unwrap_or(Self::UNCAPPED);
-        self.max_idle.store(max_idle, Ordering::Relaxed);
-    }
-
-    /// Nanoseconds; `u64::MAX` is for ever.
-    #[inline(always)]
-    pub fn idle_timeout(&self) -> u64 {
-        self.idle_timeout.load(Ordering::Relaxed)
-    }
-
-    /// Nanoseconds; `u64::MAX` is for ever.
-    pub fn max_lifetime(&self) -> u64 {
-        self.max_lifetime.load(Ordering::Relaxed)
-    }
-
-    #[inline(always)]
-    pub fn max_uses(&self) -> u64 {
-        self.max_uses.load(Ordering::Relaxed)
-    }
-
-    /// [`Limits::UNCAPPED`] is no cap.
-    #[inline(always)]
-    pub fn max_idle(&self) -> u32 {
-        self.max_idle.load(Ordering::Relaxed)
-    }
+/// A fifth of the file-descriptor limit, at most [`CAPACITY_DEFAULT_MAX`].
+fn capacity_default() -> usize {
+    #[cfg(unix)]
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    #[cfg(not(unix))]
+    let limit = None;
+    limit.map_or(CAPACITY_DEFAULT_MAX, |limit| {
+        usize::try_from(limit / DESCRIPTORS_PART)
+            .map_or(CAPACITY_DEFAULT_MAX, |part| part.clamp(1, CAPACITY_DEFAULT_MAX))
+    })
 }

@@ -1,0 +1,119 @@
+//! The settings in force, in numbers: what the paths of get and release read.
+
+use crate::settings::{GroupSettings, Settings};
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::time::{nanos, nanos_or_never};
+
+/// The limits in force in one group. Read on every get and release, written when the
+/// group or the pool is configured.
+///
+/// All accesses are Relaxed: each number stands for itself.
+#[derive(Debug)]
+pub(crate) struct Limits {
+    idle_timeout: AtomicU64,
+    max_lifetime: AtomicU64,
+    max_uses: AtomicU64,
+    max_idle: AtomicU32,
+    min_idle: AtomicU32,
+}
+
+impl Limits {
+    /// No cap on idle connections.
+    pub const UNCAPPED: u32 = u32::MAX;
+
+    pub fn new(settings: &Settings, own: &GroupSettings) -> Self {
+        let limits = Self {
+            idle_timeout: AtomicU64::new(0),
+            max_lifetime: AtomicU64::new(0),
+            max_uses: AtomicU64::new(0),
+            max_idle: AtomicU32::new(0),
+            min_idle: AtomicU32::new(0),
+        };
+        limits.set(settings, own);
+        limits
+    }
+
+    pub fn set(&self, settings: &Settings, own: &GroupSettings) {
+        let idle_timeout = own.idle_timeout.unwrap_or(settings.idle_timeout);
+        let max_lifetime = own.max_lifetime.unwrap_or(settings.max_lifetime);
+        let max_idle = own.max_idle.unwrap_or(settings.max_idle_per_group);
+        let min_idle = own.min_idle.unwrap_or(settings.min_idle_per_group);
+        let max_uses = own.max_uses.unwrap_or(settings.max_uses);
+        self.idle_timeout.store(nanos_or_never(idle_timeout), Ordering::Relaxed);
+        self.max_lifetime.store(nanos_or_never(max_lifetime), Ordering::Relaxed);
+        self.max_uses.store(max_uses, Ordering::Relaxed);
+        let max_idle = u32::try_from(max_idle).unwrap_or(Self::UNCAPPED);
+        self.max_idle.store(max_idle, Ordering::Relaxed);
+        self.min_idle.store(u32::try_from(min_idle).unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+
+    /// Nanoseconds; `u64::MAX` is for ever.
+    #[inline(always)]
+    pub fn idle_timeout(&self) -> u64 {
+        self.idle_timeout.load(Ordering::Relaxed)
+    }
+
+    /// Nanoseconds; `u64::MAX` is for ever.
+    pub fn max_lifetime(&self) -> u64 {
+        self.max_lifetime.load(Ordering::Relaxed)
+    }
+
+    #[inline(always)]
+    pub fn max_uses(&self) -> u64 {
+        self.max_uses.load(Ordering::Relaxed)
+    }
+
+    /// [`Limits::UNCAPPED`] is no cap.
+    #[inline(always)]
+    pub fn max_idle(&self) -> u32 {
+        self.max_idle.load(Ordering::Relaxed)
+    }
+
+    pub fn min_idle(&self) -> u32 {
+        self.min_idle.load(Ordering::Relaxed)
+    }
+}
+
+/// Numbers that hold for the whole pool.
+///
+/// All accesses are Relaxed: each number stands for itself.
+#[derive(Debug)]
+pub(crate) struct Tuning {
+    /// A fraction's bits.
+    jitter: AtomicU64,
+    probe_after: AtomicU64,
+    probe_interval: AtomicU64,
+}
+
+impl Tuning {
+    pub fn new(settings: &Settings) -> Self {
+        let tuning = Self {
+            jitter: AtomicU64::new(0),
+            probe_after: AtomicU64::new(0),
+            probe_interval: AtomicU64::new(0),
+        };
+        tuning.set(settings);
+        tuning
+    }
+
+    pub fn set(&self, settings: &Settings) {
+        self.jitter.store(settings.lifetime_jitter.to_bits(), Ordering::Relaxed);
+        self.probe_after.store(nanos(settings.probe_after), Ordering::Relaxed);
+        self.probe_interval.store(nanos_or_never(settings.probe_interval), Ordering::Relaxed);
+    }
+
+    pub fn jitter(&self) -> f64 {
+        f64::from_bits(self.jitter.load(Ordering::Relaxed))
+    }
+
+    /// Nanoseconds.
+    #[inline(always)]
+    pub fn probe_after(&self) -> u64 {
+        self.probe_after.load(Ordering::Relaxed)
+    }
+
+    /// Nanoseconds; `u64::MAX` is never.
+    pub fn probe_interval(&self) -> u64 {
+        self.probe_interval.load(Ordering::Relaxed)
+    }
+}
