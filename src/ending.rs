@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::capacity::Permit;
+use crate::config::Probe;
 use crate::core::state::Phase;
 use crate::core::ticket::Claim;
 use crate::engine::{Engine, RawLease, record_of};
@@ -51,6 +52,10 @@ impl<K, C> Engine<K, C> {
         let key = record.key;
         // SAFETY: the caller owns the seat (S2), and gives it up below.
         let connection = unsafe { record.take() };
+        if matches!(self.config.probe, Probe::Watch { .. }) {
+            // SAFETY: the caller owns the seat (S2).
+            unsafe { self.bells.silence(claim.seat) };
+        }
         // SAFETY: `key` is the record's, pinned since its insertion (R1), which is not
         // used from here on.
         unsafe { self.store.remove(key) };
@@ -135,5 +140,7 @@ impl<K, C> Drop for Engine<K, C> {
                 );
             }
         }
+        // For the reaper to find that out, and end.
+        self.bells.belfry().wake_reaper();
     }
 }

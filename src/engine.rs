@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 use arc_swap::ArcSwap;
 
 use crate::capacity::Capacity;
-use crate::config::Config;
+use crate::config::{Config, Probe};
 use crate::core::lanes::Lanes;
 use crate::core::lru::Lru;
 use crate::core::seat::{Mark, Seat};
@@ -26,6 +26,7 @@ use crate::settings::Settings;
 use crate::stats::Counters;
 use crate::store::{Record, Store};
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, yield_now};
+use crate::watch::Bells;
 
 /// How often a get that would miss lets `retain` finish with a connection of its
 /// group before it does miss.
@@ -50,6 +51,7 @@ pub(crate) struct Engine<K, C> {
     pub serials: AtomicU64,
     pub counters: Counters,
     pub maintainer: Maintainer,
+    pub bells: Bells,
     /// For the reaper that the first insertion starts.
     #[cfg_attr(not(feature = "tokio"), expect(dead_code, reason = "the reaper needs it"))]
     pub me: Weak<Self>,
@@ -133,6 +135,7 @@ impl<K, C> Engine<K, C> {
             serials: AtomicU64::new(first_serial),
             counters: Counters::new(),
             maintainer: Maintainer::new(config.tick, config.clock.now()),
+            bells: Bells::new(),
             tuning: Tuning::new(&settings),
             settings: ArcSwap::from_pointee(settings),
             config,
@@ -154,10 +157,9 @@ impl<K, C> Engine<K, C> {
         let mut left_over = NIL;
         if let Some((ticket, seat)) = group.lanes.pop_home(&self.core) {
             if seat.state.claim(seat.ticket.incarnation()).is_ok() {
-                if self.is_fit(seat, group, now) {
+                if self.accept(seat, ticket, group, now) {
                     return Some((seat, ticket));
                 }
-                self.refuse(RawLease::new(seat, ticket, now, true));
             } else {
                 left_over = ticket;
             }
@@ -176,12 +178,10 @@ impl<K, C> Engine<K, C> {
             while let Some((ticket, found)) = popped.take().or_else(|| group.lanes.pop(&self.core))
             {
                 match redeem(found.seat, found.ticket.incarnation()) {
-                    Redeemed::Leased if self.is_fit(found.seat, group, now) => {
+                    Redeemed::Leased if self.accept(found.seat, ticket, group, now) => {
                         return Some((found.seat, ticket));
                     }
-                    Redeemed::Leased => {
-                        self.refuse(RawLease::new(found.seat, ticket, now, true));
-                    }
+                    Redeemed::Leased => {}
                     Redeemed::Void => self.core.give_ticket(ticket),
                     Redeemed::Orphaned => {
                         orphan = Some(found.claim());
@@ -279,6 +279,12 @@ impl<K, C> Engine<K, C> {
             && incarnation.wrapping_sub(record.uses_base) < group.limits.max_uses();
         if !fit {
             return self.end_unfit(lease, now);
+        }
+        if matches!(self.config.probe, Probe::Watch { .. })
+            // SAFETY: the lease owns the seat (S2).
+            && let Err(reason) = unsafe { self.listen(seat, record.seat) }
+        {
+            return self.end(lease, reason);
         }
         let claim = Claim { seat: record.seat, incarnation };
         let ticket = if lease.ticket & SPARE == 0 {

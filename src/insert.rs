@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::capacity::Permit;
+use crate::config::Probe;
 use crate::core::ticket::Claim;
 use crate::engine::{Engine, RawLease};
 use crate::error::{CloseReason, RejectReason, Rejected};
@@ -43,7 +44,7 @@ impl<K, C> Engine<K, C> {
         let admitted = self.admit(group, connection, NEVER, Start::Leased)?;
         let seat = self.core.seats.get(admitted.seat);
         seat.state.occupy_leased(admitted.incarnation);
-        self.watch(admitted.seat);
+        self.watch(admitted.seat, seat.stamp.get());
         Ok(RawLease::new(seat, admitted.ticket, seat.stamp.get(), false))
     }
 
@@ -63,11 +64,21 @@ impl<K, C> Engine<K, C> {
         let token = Token { serial, key: place.key };
         let seat = self.core.seats.get(index);
         let claim = Claim { seat: index, incarnation };
+        if matches!(self.config.probe, Probe::Watch { .. }) {
+            // For the reaper, should the bell ring at once.
+            seat.state.occupy_leased(incarnation);
+            // SAFETY: the seat is filled, and nobody else's yet (S2).
+            if let Err(reason) = unsafe { self.listen(seat, index) } {
+                self.core.give_ticket(ticket);
+                self.discard(claim, reason);
+                return Ok(token);
+            }
+        }
         // If others filled the group meanwhile, it is closed as a release would be.
         self.shelve(seat, claim, ticket, generation, lanes, cap);
         // Not sooner: the reaper would find the seat vacant, and forget it. If it is
         // another connection's by now, the reaper looks at that once too often.
-        self.watch(index);
+        self.watch(index, seat.stamp.get());
         Ok(token)
     }
 
@@ -168,6 +179,9 @@ impl<K, C> Engine<K, C> {
         let index = self.core.take_seat().expect("there are more seats than permits");
         let ticket = self.core.take_ticket(index).expect("there are more spares than needed");
         let (seat, card) = (self.core.seats.get(index), self.core.card(index));
+        if matches!(self.config.probe, Probe::Watch { .. }) {
+            self.bells.cover(index);
+        }
         let incarnation = seat.state.own();
         let now = self.config.clock.now();
         // Relaxed: a counter.

@@ -45,8 +45,11 @@ mod handle;
 mod insert;
 mod lease;
 mod limits;
+mod liveness;
 mod pool;
 mod reaper;
+#[cfg(feature = "tokio")]
+mod reaper_task;
 mod remove;
 mod settings;
 mod stats;
@@ -54,6 +57,7 @@ mod store;
 mod sync;
 mod time;
 mod token;
+mod watch;
 
 pub use builder::Builder;
 pub use connection::{CloseMode, Connection, Liveness};

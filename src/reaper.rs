@@ -27,8 +27,8 @@ use crate::error::CloseReason;
 use crate::sync::{AtomicBool, Ordering, Step};
 use crate::time::NEVER;
 
-/// Closes in one step.
-const CLOSES_PER_STEP: usize = if cfg!(slabpool_loom) { 2 } else { 256 };
+/// Connections that are closed or asked in one step, about.
+const CHORES_PER_STEP: usize = if cfg!(slabpool_loom) { 2 } else { 256 };
 
 /// A tick is this part of the idle timeout, within these limits.
 const TICK_PART: u32 = 32;
@@ -55,7 +55,7 @@ pub(crate) struct Maintainer {
     tick: u64,
     /// Whether a reaper that an insertion has started is running.
     #[cfg(feature = "tokio")]
-    running: std::sync::atomic::AtomicBool,
+    pub running: std::sync::atomic::AtomicBool,
 }
 
 #[derive(Debug)]
@@ -67,6 +67,10 @@ struct Work {
     due: Vec<u32>,
     /// Seats that expire later in the current tick.
     near: Vec<u32>,
+    /// What is due was due after the first of these times, and by the second.
+    turned: (u64, u64),
+    /// Connections whose bell was rung while they were leased.
+    rung: Vec<Claim>,
 }
 
 impl Maintainer {
@@ -80,6 +84,8 @@ impl Maintainer {
                 now: now / tick,
                 due: Vec::new(),
                 near: Vec::new(),
+                turned: (now, now),
+                rung: Vec::new(),
             }),
             sweep_wanted: AtomicBool::new(false),
             hurried: AtomicBool::new(false),
@@ -112,10 +118,26 @@ impl Maintainer {
 enum Look<'a, K, C> {
     /// Its connection has expired, and is out of the pool.
     Expired(Removed<'a, K, C>, CloseReason),
+    /// Its connection must be asked how it is, and be looked at again at this time.
+    Ask(Claim, u64),
     /// Look again at this time.
     Later(u64),
     /// Nothing is there that could expire.
     Never,
+}
+
+/// What is left to be done after looking, with user code in it.
+enum Chore<'a, K, C> {
+    Bury(Removed<'a, K, C>, CloseReason),
+    Examine(Claim),
+}
+
+/// What a step of maintenance has come to.
+pub(crate) struct Stepped {
+    /// How many connections it closed.
+    pub closed: usize,
+    /// Whether there may be more to do at once.
+    pub more: bool,
 }
 
 impl<K, C> Engine<K, C> {
@@ -124,16 +146,15 @@ impl<K, C> Engine<K, C> {
         let mut closed = 0;
         loop {
             let step = self.step();
-            closed += step;
-            if step < CLOSES_PER_STEP {
+            closed += step.closed;
+            if !step.more {
                 return closed;
             }
         }
     }
 
-    /// Does a bounded piece of maintenance. Returns how many connections it closed:
-    /// [`CLOSES_PER_STEP`] means that there may be more to do.
-    pub fn step(&self) -> usize {
+    /// Does a bounded piece of maintenance.
+    pub fn step(&self) -> Stepped {
         // Relaxed: worth a look, no more.
         if self.maintainer.sweep_wanted.load(Ordering::Relaxed)
             // Acquire: pairs with `want_sweep`. A swap, so that the wish that it takes
@@ -142,17 +163,26 @@ impl<K, C> Engine<K, C> {
         {
             self.sweep();
         }
-        let expired = self.collect_expired();
-        let closed = expired.len();
+        let chores = self.collect_chores();
+        let more = chores.len() >= CHORES_PER_STEP;
         // The user's code runs here, outside the lock.
-        for (removed, reason) in expired {
-            self.tidy(&removed.group);
-            self.bury(removed, reason);
-        }
-        closed
+        let closed = chores.into_iter().filter_map(|chore| self.do_chore(chore).then_some(()));
+        Stepped { closed: closed.count(), more }
     }
 
-    fn collect_expired(&self) -> Vec<(Removed<'_, K, C>, CloseReason)> {
+    /// True if a connection was closed.
+    fn do_chore(&self, chore: Chore<'_, K, C>) -> bool {
+        match chore {
+            Chore::Bury(removed, reason) => {
+                self.tidy(&removed.group);
+                self.bury(removed, reason);
+                true
+            }
+            Chore::Examine(claim) => self.examine(claim),
+        }
+    }
+
+    fn collect_chores(&self) -> Vec<Chore<'_, K, C>> {
         let mut work = match self.maintainer.work.try_lock() {
             Ok(work) => work,
             Err(TryLockError::Poisoned(poisoned)) => PoisonError::into_inner(poisoned),
@@ -160,27 +190,58 @@ impl<K, C> Engine<K, C> {
         };
         let work = &mut *work;
         let now = self.config.clock.now();
+        let mut chores = Vec::new();
+        self.collect_rung(work, &mut chores);
         if work.due.is_empty() {
+            work.turned = (work.turned.1, now);
             self.collect_due(work, now);
         }
-        let mut expired = Vec::new();
         let mut due = mem::take(&mut work.due);
-        while expired.len() < CLOSES_PER_STEP
+        while chores.len() < CHORES_PER_STEP
             && let Some(index) = due.pop()
         {
-            match self.look(index, now) {
-                Look::Expired(removed, reason) => expired.push((removed, reason)),
+            match self.look(index, work.turned, now) {
+                Look::Expired(removed, reason) => chores.push(Chore::Bury(removed, reason)),
+                Look::Ask(claim, time) => {
+                    chores.push(Chore::Examine(claim));
+                    self.look_later(work, index, time);
+                }
                 Look::Later(time) => self.look_later(work, index, time),
                 Look::Never => work.wheel.clear(index),
             }
         }
         work.due = due;
-        expired
+        chores
+    }
+
+    /// Adds the connections whose bells were rung, but for those that are in use.
+    fn collect_rung(&self, work: &mut Work, chores: &mut Vec<Chore<'_, K, C>>) {
+        work.rung.retain(|&claim| {
+            let word = self.core.seats.get(claim.seat).state.load();
+            if word.incarnation() == claim.incarnation && word.phase() == Phase::Idle {
+                chores.push(Chore::Examine(claim));
+                return false;
+            }
+            // Once it is leased again, the next release registers the bell anew.
+            word.incarnation() == claim.incarnation && word.phase() != Phase::Claimed
+        });
+        while chores.len() < CHORES_PER_STEP
+            && let Some(seat) = self.bells.belfry().next()
+        {
+            let word = self.core.seats.get(seat).state.load();
+            let claim = Claim { seat, incarnation: word.incarnation() };
+            match word.phase() {
+                Phase::Idle => chores.push(Chore::Examine(claim)),
+                Phase::Leased | Phase::Inspected | Phase::Orphaned => work.rung.push(claim),
+                // Whoever closed it, or took it out, has silenced the bell.
+                Phase::Vacant | Phase::Claimed => {}
+            }
+        }
     }
 
     /// Turns the wheel, and adds what does not come from there.
     fn collect_due(&self, work: &mut Work, now: u64) {
-        let Work { wheel, now: tick, due, near } = work;
+        let Work { wheel, now: tick, due, near, .. } = work;
         due.append(near);
         due.sort_unstable();
         due.dedup();
@@ -202,10 +263,12 @@ impl<K, C> Engine<K, C> {
         wheel.turn(*tick, due);
     }
 
-    /// Makes sure that the reaper looks at a seat when its connection expires.
-    pub fn watch(&self, index: u32) {
-        let deadline = self.core.seats.get(index).deadline.get();
-        if self.ask(index, deadline) {
+    /// Makes sure that the reaper looks at a seat when its connection expires, or must be
+    /// asked.
+    pub fn watch(&self, index: u32, now: u64) {
+        let seat = self.core.seats.get(index);
+        let probe = next_probe(seat.stamp.get(), now, self.probe_interval(index));
+        if self.ask(index, probe.min(seat.deadline.get())) {
             self.maintainer.notify(index);
         }
     }
@@ -228,7 +291,7 @@ impl<K, C> Engine<K, C> {
         time != NEVER && self.core.card(index).alarm.request(tick as u32)
     }
 
-    fn look(&self, index: u32, now: u64) -> Look<'_, K, C> {
+    fn look(&self, index: u32, turned: (u64, u64), now: u64) -> Look<'_, K, C> {
         let seat = self.core.seats.get(index);
         // Before the seat is read: whoever fills it after this look tells us.
         self.core.card(index).alarm.reset();
@@ -247,7 +310,15 @@ impl<K, C> Engine<K, C> {
                     if now >= retire_at { CloseReason::Lifetime } else { CloseReason::Idle };
                 Look::Expired(self.extract(claim), reason)
             }
-            Phase::Idle => Look::Later(deadline),
+            Phase::Idle => {
+                let interval = self.probe_interval(index);
+                let later = deadline.min(next_probe(stamp, now, interval));
+                if next_probe(stamp, turned.0, interval) > turned.1 {
+                    return Look::Later(later);
+                }
+                let claim = Claim { seat: index, incarnation: word.incarnation() };
+                Look::Ask(claim, later)
+            }
             // Also right if it is being released, and the deadline is the new one,
             // perhaps beside the old stamp.
             _ if now < deadline => Look::Later(deadline),
@@ -260,9 +331,9 @@ impl<K, C> Engine<K, C> {
             // timeout was lowered: then the release asks for the alarm.
             Phase::Leased => {
                 let soon = now.saturating_add(self.maintainer.tick);
-                let spell = now.saturating_add(deadline.saturating_sub(stamp));
+                let spell = deadline.saturating_sub(stamp).min(self.probe_interval(index));
                 let retire_at = self.core.card(index).retire_at.get();
-                Look::Later(spell.min(retire_at).max(soon))
+                Look::Later(now.saturating_add(spell).min(retire_at).max(soon))
             }
         }
     }
@@ -283,67 +354,9 @@ impl<K, C> Engine<K, C> {
     }
 }
 
-#[cfg(feature = "tokio")]
-mod task {
-    use std::sync::atomic::Ordering;
-    use std::sync::{Arc, Weak};
-
-    use crate::engine::Engine;
-
-    use super::CLOSES_PER_STEP;
-
-    impl<K: Send + Sync + 'static, C: Send + 'static> Engine<K, C> {
-        /// The future that maintains the pool for as long as it exists.
-        pub fn reaper(self: &Arc<Self>) -> impl Future<Output = ()> + Send + use<K, C> {
-            run(Arc::downgrade(self), self.config.tick)
-        }
-
-        /// Starts a reaper, if this thread is in a tokio runtime and none runs.
-        pub fn ensure_reaper(&self) {
-            // Relaxed: it only decides who starts one.
-            if !self.config.spawn_reaper || self.maintainer.running.load(Ordering::Relaxed) {
-                return;
-            }
-            let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-            if !self.maintainer.running.swap(true, Ordering::Relaxed) {
-                let running = Running(self.me.clone());
-                let reaper = run(self.me.clone(), self.config.tick);
-                runtime.spawn(async move {
-                    let _running = running;
-                    reaper.await;
-                });
-            }
-        }
-    }
-
-    /// Says that no reaper runs any more, also when its runtime shuts down.
-    struct Running<K, C>(Weak<Engine<K, C>>);
-
-    impl<K, C> Drop for Running<K, C> {
-        fn drop(&mut self) {
-            // It panics where a runtime has no time. The next one would as well, and
-            // each insertion would start one.
-            if std::thread::panicking() {
-                return;
-            }
-            if let Some(engine) = self.0.upgrade() {
-                engine.maintainer.running.store(false, Ordering::Relaxed);
-            }
-        }
-    }
-
-    async fn run<K, C>(engine: Weak<Engine<K, C>>, tick: std::time::Duration) {
-        loop {
-            tokio::time::sleep(tick).await;
-            loop {
-                let Some(engine) = engine.upgrade() else { return };
-                let more = engine.step() == CLOSES_PER_STEP;
-                drop(engine);
-                if !more {
-                    break;
-                }
-                tokio::task::yield_now().await;
-            }
-        }
-    }
+/// When a connection that cannot be watched is asked next: at whole intervals since it
+/// became idle.
+fn next_probe(stamp: u64, now: u64, interval: u64) -> u64 {
+    let whole = now.saturating_sub(stamp) / interval.max(1);
+    stamp.saturating_add(interval.saturating_mul(whole + 1))
 }

@@ -128,12 +128,10 @@ impl<K, C> Engine<K, C> {
         for (index, seat) in self.core.seats.iter() {
             let word = seat.state.load();
             let claim = Claim { seat: index, incarnation: word.incarnation() };
-            // A closed pool's connections are the closer's.
-            let Some(generation) = self.open_generation() else { return };
-            if word.phase() != Phase::Idle || !seat.state.inspect(claim.incarnation) {
+            if word.phase() != Phase::Idle {
                 continue;
             }
-            let inspection = Inspection { engine: self, seat, claim, generation };
+            let Some(inspection) = self.inspect(seat, claim) else { continue };
             // SAFETY: the inspection owns the seat (S2).
             let record = unsafe { record_of::<K, C>(seat) };
             if let Err(reason) = judge(record, seat, claim.incarnation) {
@@ -141,6 +139,15 @@ impl<K, C> Engine<K, C> {
                 self.discard(claim, reason);
             }
         }
+    }
+
+    /// Holds an idle connection, until what this returns is dropped. `None` if it is not
+    /// idle any more, or the pool was closed: then it is the closer's.
+    pub fn inspect<'a>(&'a self, seat: &'a Seat, claim: Claim) -> Option<Inspection<'a, K, C>> {
+        let generation = self.open_generation()?;
+        let inspected = seat.state.inspect(claim.incarnation);
+        inspected.then_some(())?;
+        Some(Inspection { engine: self, seat, claim, generation })
     }
 
     /// Leases the newest connection that `wanted` agrees to. The others stay where
@@ -188,13 +195,8 @@ impl<K, C> Engine<K, C> {
             self.discard(claim, CloseReason::Cleared);
             return None;
         };
-        let lease = RawLease::new(seat, ticket, now, true);
         self.tidy(group);
-        if self.is_fit(seat, group, now) {
-            return Some(lease);
-        }
-        self.refuse(lease);
-        None
+        self.accept(seat, ticket, group, now).then(|| RawLease::new(seat, ticket, now, true))
     }
 
     pub fn meta(&self, lease: &RawLease<K, C>) -> Meta {
@@ -227,7 +229,7 @@ fn sits<K, C>(record: &Record<K, C>, seat: &Seat, token: Token) -> bool {
 
 /// A connection while it is looked at. It is idle again when this is dropped, also
 /// by a panic of the user's closure.
-struct Inspection<'a, K, C> {
+pub(crate) struct Inspection<'a, K, C> {
     engine: &'a Engine<K, C>,
     seat: &'a Seat,
     claim: Claim,

@@ -8,7 +8,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Mutex, Once};
 use std::thread;
 
-use slabpool::{Builder, Clock, CloseReason, GroupSettings, Pool, PutOptions};
+use slabpool::{Builder, Clock, CloseReason, GroupSettings, Liveness, Pool, PutOptions};
 
 use common::{Connection, Journal, SECOND, Tally};
 
@@ -45,6 +45,11 @@ fn every_reason_is_told_once_with_its_key() {
         .max_lifetime(50 * SECOND)
         .lifetime_jitter(0.0)
         .clock(&clock)
+        .probe(|connection: &mut Connection| match connection.id {
+            1 => Liveness::Closed,
+            2 => Liveness::UnexpectedData,
+            _ => Liveness::Alive,
+        })
         .on_close(journal.hook())
         .build()
         .unwrap();
@@ -81,13 +86,20 @@ fn every_reason_is_told_once_with_its_key() {
     pool.invalidate();
     assert!(pool.get(&9).is_none());
     told(9, CloseReason::Invalidated);
+    pool.put(&11, tally.connect(1)).unwrap();
+    assert!(pool.get(&11).is_none());
+    told(11, CloseReason::Dead);
+    pool.put(&12, tally.connect(2)).unwrap();
+    assert!(pool.get(&12).is_none());
+    told(12, CloseReason::UnexpectedData);
     let leases = [0, 1].map(|_| pool.insert(&10, tally.connect(0)).unwrap());
     pool.group(&10).configure(GroupSettings::new().max_idle(1)).unwrap();
     leases.into_iter().for_each(|lease| lease.release());
     told(10, CloseReason::GroupFull);
     pool.close();
     told(10, CloseReason::Closed);
-    for reason in CloseReason::ALL {
+    let elsewhere = [CloseReason::Trimmed, CloseReason::Drained];
+    for reason in CloseReason::ALL.into_iter().filter(|reason| !elsewhere.contains(reason)) {
         assert_eq!(pool.stats().closes[reason], 1, "{reason}");
     }
     assert_eq!(tally.alive(), 0);

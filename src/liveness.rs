@@ -1,0 +1,122 @@
+//! What the pool does to know how its connections are: it asks those that it is about
+//! to lease, is told of those that it can watch, and asks the others now and then.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::config::Probe;
+use crate::connection::Liveness;
+use crate::core::seat::Seat;
+use crate::core::ticket::Claim;
+use crate::engine::{Engine, RawLease, record_of};
+use crate::error::CloseReason;
+use crate::group::Members;
+use crate::time::NEVER;
+
+impl<K, C> Engine<K, C> {
+    /// Whether a connection that comes out of the pool may be leased. If not, it is
+    /// closed. The caller owns seat and ticket, and in that case does so no longer.
+    #[inline(always)]
+    pub fn accept(&self, seat: &Seat, ticket: u32, group: &Members<K>, now: u64) -> bool {
+        if !self.is_fit(seat, group, now) {
+            self.refuse(RawLease::new(seat, ticket, now, true));
+            return false;
+        }
+        matches!(self.config.probe, Probe::None) || self.accept_alive(seat, ticket, now)
+    }
+
+    #[inline(never)]
+    fn accept_alive(&self, seat: &Seat, ticket: u32, now: u64) -> bool {
+        let idle_for = now.saturating_sub(seat.stamp.get());
+        if idle_for < self.tuning.probe_after() {
+            return true;
+        }
+        // SAFETY: the caller owns the seat (S2).
+        let Err(reason) = (unsafe { self.ask_liveness(seat) }) else { return true };
+        // The claim has raised the incarnation, but is no hit.
+        self.counters.vacated.add();
+        self.end(RawLease::new(seat, ticket, now, true), reason);
+        false
+    }
+
+    /// Asks a connection how it is.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns the seat.
+    unsafe fn ask_liveness(&self, seat: &Seat) -> Result<(), CloseReason> {
+        // SAFETY: the caller owns the seat (S2).
+        let record = unsafe { record_of::<K, C>(seat) };
+        // SAFETY: as above, and there is no other reference.
+        let connection = unsafe { record.connection_mut() };
+        self.verdict(|| match &self.config.probe {
+            Probe::None => Liveness::Alive,
+            Probe::Ask(ask) => ask(connection),
+            Probe::Watch { ask, .. } => ask(connection),
+        })
+    }
+
+    /// Asks a connection that is idle, or is about to be, how it is, and watches it from
+    /// now on if it can be watched.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns the seat, which has number `index`.
+    pub unsafe fn listen(&self, seat: &Seat, index: u32) -> Result<(), CloseReason> {
+        let Probe::Watch { poll, .. } = &self.config.probe else {
+            // SAFETY: by the caller's promise.
+            return unsafe { self.ask_liveness(seat) };
+        };
+        // SAFETY: the caller owns the seat (S2).
+        let record = unsafe { record_of::<K, C>(seat) };
+        // SAFETY: as above, and there is no other reference.
+        let connection = unsafe { record.connection_mut() };
+        // SAFETY: by the caller's promise; seats are covered when they are filled.
+        self.verdict(|| unsafe { self.bells.listen(index, |cx| poll(connection, cx)) })
+    }
+
+    /// Runs the user's probe. A connection whose probe panics is not fit for use.
+    fn verdict(&self, probe: impl FnOnce() -> Liveness) -> Result<(), CloseReason> {
+        let liveness = catch_unwind(AssertUnwindSafe(probe)).unwrap_or_else(|panic| {
+            self.counters.panics.add();
+            // Its destructor might panic again.
+            std::mem::forget(panic);
+            Liveness::Closed
+        });
+        match liveness {
+            Liveness::Alive => Ok(()),
+            Liveness::Closed => Err(CloseReason::Dead),
+            Liveness::UnexpectedData => Err(CloseReason::UnexpectedData),
+        }
+    }
+
+    /// Looks at an idle connection whose bell was rung, or that cannot be watched. A
+    /// getter that meets it meanwhile waits, and gets it if it is alive. True if it was
+    /// closed.
+    pub fn examine(&self, claim: Claim) -> bool {
+        let seat = self.core.seats.get(claim.seat);
+        let Some(inspection) = self.inspect(seat, claim) else { return false };
+        // SAFETY: the inspection owns the seat (S2).
+        match unsafe { self.listen(seat, claim.seat) } {
+            Ok(()) => {
+                // Perhaps it cannot be watched any more.
+                self.watch(claim.seat, self.config.clock.now());
+                false
+            }
+            Err(reason) => {
+                std::mem::forget(inspection);
+                self.discard(claim, reason);
+                true
+            }
+        }
+    }
+
+    /// How long an idle connection in this seat may go without being asked, in
+    /// nanoseconds.
+    pub fn probe_interval(&self, seat: u32) -> u64 {
+        match &self.config.probe {
+            Probe::None => NEVER,
+            Probe::Watch { .. } if self.bells.is_watched(seat) => NEVER,
+            Probe::Ask(_) | Probe::Watch { .. } => self.tuning.probe_interval(),
+        }
+    }
+}
