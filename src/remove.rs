@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::config::Probe;
 use crate::core::seat::{Mark, Seat};
 use crate::core::state::Phase;
 use crate::core::ticket::Claim;
@@ -107,7 +108,15 @@ impl<K, C> Engine<K, C> {
             let meta = self.peek(seat, claim, now);
             // SAFETY: an inspector owns the seat (S2), and makes no other reference (R1).
             let connection = unsafe { record.connection_mut() };
-            keep(&record.group.key, &meta, connection).then_some(()).ok_or(CloseReason::Cleared)
+            if !keep(&record.group.key, &meta, connection) {
+                return Err(CloseReason::Cleared);
+            }
+            match self.config.probe {
+                // It may have read from the connection, and so taken the bell away.
+                // SAFETY: an inspector owns the seat (S2).
+                Probe::Watch { .. } => unsafe { self.listen(seat, record.seat) },
+                Probe::None | Probe::Ask(_) => Ok(()),
+            }
         });
     }
 

@@ -196,6 +196,19 @@ fn a_dead_connection_that_is_put_is_closed() {
 }
 
 #[test]
+fn a_closure_that_reads_takes_no_connection_out_of_sight() {
+    let (pool, _clock) = watching();
+    let line = Line::default();
+    pool.put(&1, line.clone()).unwrap();
+    pool.retain(|_, _, line| {
+        line.await_answer();
+        true
+    });
+    line.suffer(Liveness::Closed);
+    assert_eq!(pool.maintain(), 1);
+}
+
+#[test]
 fn a_waker_outlives_connection_and_pool() {
     let (pool, _clock) = watching();
     let (taken, kept) = (Line::default(), Line::default());
