@@ -3,7 +3,8 @@
 use std::error::Error;
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use hyper::Request;
@@ -11,7 +12,7 @@ use hyper::Response;
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1};
 use hyper_util::rt::TokioIo;
-use slabpool::PooledOwned;
+use slabpool::{Liveness, PooledOwned};
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
@@ -28,6 +29,7 @@ const READY_WAIT: Duration = Duration::from_millis(100);
 pub struct Connection {
     sender: http1::SendRequest<RequestBody>,
     driver: AbortHandle,
+    fate: Arc<Mutex<Fate>>,
     upstream: Arc<Upstream>,
 }
 
@@ -37,8 +39,13 @@ impl Connection {
         stream.set_nodelay(true)?;
         let (sender, driver) = http1::handshake(TokioIo::new(stream)).await?;
         // Whoever uses the connection hears of its errors: nobody else needs to.
-        let driver = tokio::spawn(async { _ = driver.await }).abort_handle();
-        Ok(Self { sender, driver, upstream })
+        let fate = Arc::new(Mutex::new(Fate::default()));
+        let told = Arc::clone(&fate);
+        let driver = tokio::spawn(async move {
+            _ = driver.await;
+            end(&told);
+        });
+        Ok(Self { sender, driver: driver.abort_handle(), fate, upstream })
     }
 
     /// Whether it can take a request now, as far as anyone can know.
@@ -61,6 +68,42 @@ impl Connection {
 
     pub fn tally(&self) -> &Tally {
         &self.upstream.tally
+    }
+}
+
+/// What the task of a connection knows, and the pool would like to know.
+#[derive(Default)]
+struct Fate {
+    /// The upstream has closed it, or it has failed.
+    ended: bool,
+    /// Whom to tell.
+    waker: Option<Waker>,
+}
+
+fn end(fate: &Mutex<Fate>) {
+    let mut fate = fate.lock().unwrap_or_else(PoisonError::into_inner);
+    fate.ended = true;
+    let waker = fate.waker.take();
+    drop(fate);
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+/// So that the pool hears of it when an idle connection ends, and asks before it hands one
+/// out.
+impl slabpool::Connection for Connection {
+    fn liveness(&mut self) -> Liveness {
+        if self.is_closed() { Liveness::Closed } else { Liveness::Alive }
+    }
+
+    fn poll_liveness(&mut self, cx: &mut Context<'_>) -> Poll<Liveness> {
+        let mut fate = self.fate.lock().unwrap_or_else(PoisonError::into_inner);
+        if fate.ended {
+            return Poll::Ready(Liveness::Closed);
+        }
+        fate.waker = Some(cx.waker().clone());
+        Poll::Pending
     }
 }
 

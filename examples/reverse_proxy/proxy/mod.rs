@@ -4,9 +4,9 @@
 //!
 //! * A connection goes back to the pool only when the answer was read to its end
 //!   ([`relay`]). A client that goes away drops the lease, which closes it.
-//! * A connection that died while it was idle is noticed before it is used
-//!   ([`Proxy::checkout`]), or the request is repeated, once, on a new connection
-//!   ([`Proxy::exchange`]).
+//! * A connection that died while it was idle is noticed before it is used (by the pool,
+//!   which watches [`Connection`]s; [`Proxy::checkout`]), or the request is repeated,
+//!   once, on a new connection ([`Proxy::exchange`]).
 //! * A request that must not reach an upstream twice is not repeated once it was
 //!   written, and so is not put on a connection that was idle for long.
 
@@ -80,6 +80,7 @@ impl Proxy {
         assert!(!upstreams.is_empty(), "a proxy needs an upstream");
         let mut builder = Pool::builder()
             .idle_timeout(settings.idle_timeout)
+            .watch()
             .on_close(|_, connection: Connection, reason| connection.tally().closed(reason));
         if let Some(capacity) = settings.capacity {
             builder = builder.capacity(capacity);

@@ -73,6 +73,9 @@ impl Tally {
 
     pub fn closed(&self, reason: CloseReason) {
         self.closes[reason.index()].add();
+        if reason == CloseReason::Dead {
+            self.dead.add();
+        }
     }
 
     /// How many connections the pool gave up, by reason.
