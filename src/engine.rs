@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 
 use crate::capacity::Capacity;
 use crate::config::Config;
+use crate::core::ghost::GhostTable;
 use crate::core::lanes::Lanes;
 use crate::core::lru::Lru;
 use crate::core::seat::{Mark, Seat};
@@ -21,6 +22,7 @@ use crate::directory::Directory;
 use crate::error::CloseReason;
 use crate::group::Members;
 use crate::limits::{Limits, Tuning};
+use crate::miss::Met;
 use crate::reaper::Maintainer;
 use crate::settings::Settings;
 use crate::stats::Counters;
@@ -49,6 +51,7 @@ pub(crate) struct Engine<K, C> {
     /// The next insertion's number.
     pub serials: AtomicU64,
     pub counters: Counters,
+    pub ghosts: GhostTable,
     pub maintainer: Maintainer,
     /// For the reaper that the first insertion starts.
     #[cfg_attr(not(feature = "tokio"), expect(dead_code, reason = "the reaper needs it"))]
@@ -132,6 +135,7 @@ impl<K, C> Engine<K, C> {
             capacity: Capacity::new(capacity),
             serials: AtomicU64::new(first_serial),
             counters: Counters::new(),
+            ghosts: GhostTable::for_capacity(capacity),
             maintainer: Maintainer::new(config.tick, config.clock.now()),
             tuning: Tuning::new(&settings),
             settings: ArcSwap::from_pointee(settings),
@@ -152,24 +156,31 @@ impl<K, C> Engine<K, C> {
     #[inline(always)]
     fn lease_home(&self, group: &Members<K>, now: u64) -> Option<(&Seat, u32)> {
         let mut left_over = NIL;
+        let mut met = Met::default();
         if let Some((ticket, seat)) = group.lanes.pop_home(&self.core) {
             if seat.state.claim(seat.ticket.incarnation()).is_ok() {
                 if self.is_fit(seat, group, now) {
                     return Some((seat, ticket));
                 }
-                self.refuse(RawLease::new(seat, ticket, now, true));
+                met.refused(self.refuse(RawLease::new(seat, ticket, now, true)));
             } else {
                 left_over = ticket;
             }
         }
-        self.search(group, now, left_over)
+        self.search(group, now, left_over, met)
     }
 
     /// As [`Engine::lease_home`], with all that may come in between. `left_over` is a
-    /// ticket that could not be redeemed at once.
+    /// ticket that could not be redeemed at once, `met` what the get has met so far.
     #[cold]
     #[inline(never)]
-    fn search(&self, group: &Members<K>, now: u64, left_over: u32) -> Option<(&Seat, u32)> {
+    fn search(
+        &self,
+        group: &Members<K>,
+        now: u64,
+        left_over: u32,
+        mut met: Met,
+    ) -> Option<(&Seat, u32)> {
         let mut popped = (left_over != NIL).then(|| (left_over, self.core.find(left_over)));
         let mut orphan = None;
         loop {
@@ -180,7 +191,7 @@ impl<K, C> Engine<K, C> {
                         return Some((found.seat, ticket));
                     }
                     Redeemed::Leased => {
-                        self.refuse(RawLease::new(found.seat, ticket, now, true));
+                        met.refused(self.refuse(RawLease::new(found.seat, ticket, now, true)));
                     }
                     Redeemed::Void => self.core.give_ticket(ticket),
                     Redeemed::Orphaned => {
@@ -192,7 +203,7 @@ impl<K, C> Engine<K, C> {
             match orphan.take() {
                 Some(claim) if self.await_inspection(claim) => {}
                 _ => {
-                    self.counters.misses.add();
+                    self.missed(group.hash, Some(group), met, now);
                     return None;
                 }
             }
@@ -225,18 +236,19 @@ impl<K, C> Engine<K, C> {
             && seat.state.own().wrapping_sub(record.uses_base) <= group.limits.max_uses()
     }
 
-    /// Ends a lease that nobody got to see: its connection is not fit for use.
+    /// Ends a lease that nobody got to see: its connection is not fit for use, for the
+    /// reason returned.
     #[cold]
-    pub fn refuse(&self, lease: RawLease<K, C>) {
+    pub fn refuse(&self, lease: RawLease<K, C>) -> CloseReason {
         // The claim has raised the incarnation, but is no hit.
         self.counters.vacated.add();
         let now = lease.since;
-        self.end_unfit(lease, now);
+        self.end_unfit(lease, now)
     }
 
-    /// Ends a lease on a connection that is not fit for use.
+    /// Ends a lease on a connection that is not fit for use, for the reason returned.
     #[cold]
-    fn end_unfit(&self, lease: RawLease<K, C>, now: u64) {
+    fn end_unfit(&self, lease: RawLease<K, C>, now: u64) -> CloseReason {
         let seat = lease.seat();
         let record = lease.record();
         let mark = seat.mark.get();
@@ -254,6 +266,7 @@ impl<K, C> Engine<K, C> {
             CloseReason::Uses
         };
         self.end(lease, reason);
+        reason
     }
 
     /// Ends a lease by making the connection idle, or closes it if its time is up.
@@ -278,7 +291,8 @@ impl<K, C> Engine<K, C> {
             && Mark::is_of(mark, generation.wrapping_add(group.generation()))
             && incarnation.wrapping_sub(record.uses_base) < group.limits.max_uses();
         if !fit {
-            return self.end_unfit(lease, now);
+            self.end_unfit(lease, now);
+            return;
         }
         let claim = Claim { seat: record.seat, incarnation };
         let ticket = if lease.ticket & SPARE == 0 {

@@ -12,8 +12,9 @@ use crate::error::{CloseReason, Rejected};
 use crate::group::Member;
 use crate::handle::Group;
 use crate::lease::{Lease, Pooled, PooledOwned};
+use crate::miss::Met;
 use crate::settings::PutOptions;
-use crate::stats::{Meta, Stats, Status};
+use crate::stats::{GroupStats, Meta, Stats, Status};
 use crate::time::nanos_or_never;
 use crate::token::Token;
 
@@ -56,7 +57,7 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Pool<K, C> {
     {
         match self.engine.directory.with(key, |group| self.engine.lease(group)) {
             Some(raw) => raw.map(|raw| Lease::new(self, raw)),
-            None => self.miss(),
+            None => self.miss(key),
         }
     }
 
@@ -68,7 +69,7 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Pool<K, C> {
     {
         match self.engine.directory.with(key, |group| self.engine.lease(group)) {
             Some(raw) => raw.map(|raw| Lease::new(self.clone(), raw)),
-            None => self.miss(),
+            None => self.miss(key),
         }
     }
 
@@ -85,7 +86,7 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Pool<K, C> {
     {
         match self.engine.directory.with(key, |group| self.engine.lease_if(group, wanted)) {
             Some(raw) => raw.map(|raw| Lease::new(self, raw)),
-            None => self.miss(),
+            None => self.miss(key),
         }
     }
 
@@ -101,13 +102,15 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Pool<K, C> {
     {
         match self.engine.directory.with(key, |group| self.engine.lease_if(group, wanted)) {
             Some(raw) => raw.map(|raw| Lease::new(self.clone(), raw)),
-            None => self.miss(),
+            None => self.miss(key),
         }
     }
 
+    /// There is no group. Its key's hash is not at hand, and is wanted for misses only.
     #[cold]
-    fn miss<T>(&self) -> Option<T> {
-        self.engine.counters.misses.add();
+    fn miss<Q: Hash + ?Sized, T>(&self, key: &Q) -> Option<T> {
+        let now = self.engine.config.clock.now();
+        self.engine.missed(self.engine.directory.hash(key), None, Met::default(), now);
         None
     }
 
@@ -272,6 +275,15 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Pool<K, C> {
     {
         let status = self.engine.directory.with(key, |group| self.engine.group_status(group));
         status.unwrap_or(Status { capacity: self.engine.capacity.max(), ..Status::default() })
+    }
+
+    /// What has happened in one group since it exists; all zero if there is none.
+    pub fn group_stats<Q>(&self, key: &Q) -> GroupStats
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.engine.directory.with(key, |group| group.tally.stats()).unwrap_or_default()
     }
 
     /// What has happened in the pool. Reads every seat: a millisecond for a million.
