@@ -156,18 +156,27 @@ impl<K, C> Engine<K, C> {
     #[inline(always)]
     fn lease_home(&self, group: &Members<K>, now: u64) -> Option<(&Seat, u32)> {
         let mut left_over = NIL;
-        let mut met = Met::default();
         if let Some((ticket, seat)) = group.lanes.pop_home(&self.core) {
             if seat.state.claim(seat.ticket.incarnation()).is_ok() {
                 if self.is_fit(seat, group, now) {
                     return Some((seat, ticket));
                 }
-                met.refused(self.refuse(RawLease::new(seat, ticket, now, true)));
+                return self.pass_over(RawLease::new(seat, ticket, now, true), group);
             } else {
                 left_over = ticket;
             }
         }
-        self.search(group, now, left_over, met)
+        self.search(group, now, left_over, Met::default())
+    }
+
+    /// Goes on after a connection that is not fit. Apart, so that what was met takes no
+    /// register from a get that meets nothing of the kind.
+    #[cold]
+    #[inline(never)]
+    fn pass_over(&self, lease: RawLease<K, C>, group: &Members<K>) -> Option<(&Seat, u32)> {
+        let (now, mut met) = (lease.since, Met::default());
+        met.refused(self.refuse(lease));
+        self.search(group, now, NIL, met)
     }
 
     /// As [`Engine::lease_home`], with all that may come in between. `left_over` is a

@@ -153,7 +153,7 @@ impl Bucket {
     }
 
     /// Where a ghost goes, what is there, and what is there then: with its like, or
-    /// in place of the oldest. `None` if it is the oldest itself.
+    /// in place of the oldest. `None` if there is none that is older.
     fn place_for(&self, ghost: Word) -> Option<(&Slot, Word, Word)> {
         let joined = self.words().find_map(|(slot, word)| {
             let joined = word.is_like(ghost).then(|| word.one_more())??;
@@ -161,7 +161,7 @@ impl Bucket {
         });
         joined.or_else(|| {
             let (slot, oldest) = self.words().min_by_key(|&(_, word)| word)?;
-            let gives_way = oldest == Word::EMPTY || oldest.step() <= ghost.step();
+            let gives_way = oldest == Word::EMPTY || oldest.step() < ghost.step();
             gives_way.then_some((slot, oldest, ghost))
         })
     }
@@ -262,12 +262,11 @@ mod tests {
     #[test]
     fn the_youngest_is_taken_first() {
         let table = GhostTable::new(1);
-        for time in [3, 9, 1, 5] {
-            table.leave(1, time, time as u64 * STEP);
+        for (rule, time) in [(0, 3), (1, 9), (2, 1), (3, 5)] {
+            table.leave(1, rule, time * STEP);
         }
-        let now = 10 * STEP;
-        let taken: Vec<_> = std::iter::from_fn(|| table.take(1, now)).collect();
-        assert_eq!(taken, [(1, 1), (5, 5), (3, 7), (1, 9)].map(|(rule, age)| (rule, age)));
+        let taken: Vec<_> = std::iter::from_fn(|| table.take(1, 10 * STEP)).collect();
+        assert_eq!(taken, [(1, 1), (3, 5), (0, 7), (2, 9)]);
     }
 
     #[test]
@@ -314,13 +313,11 @@ mod tests {
     fn in_a_full_bucket_the_oldest_goes() {
         let table = GhostTable::new(1);
         // Out of order, and the one that comes last is older than all.
-        for time in [5, 2, 8, 1, 7, 4, 3, 6, 9, 0_u64] {
-            table.leave(time, 0, time * STEP);
+        for time in [5, 2, 8, 1, 7, 4, 3, 6, 9, 0] {
             table.leave(hash(time, 0), 0, time * STEP);
         }
-        let left: Vec<u64> =
-            (0..10).filter(|&tag| table.take(hash(tag, 0), 10 * STEP).is_some()).collect();
-        assert_eq!(left, [6, 7, 8, 9], "the other four are of tag 0");
+        let left = (0..10).filter(|&tag| table.take(hash(tag, 0), 10 * STEP).is_some());
+        assert_eq!(left.collect::<Vec<u64>>(), [2, 3, 4, 5, 6, 7, 8, 9]);
     }
 
     #[test]
