@@ -169,21 +169,11 @@ impl<K, C> Engine<K, C> {
         self.search(group, now, left_over, Met::default())
     }
 
-    /// Goes on after a connection that is not fit. Apart, so that what was met takes no
-    /// register from a get that meets nothing of the kind.
-    #[cold]
-    #[inline(never)]
-    fn pass_over(&self, lease: RawLease<K, C>, group: &Members<K>) -> Option<(&Seat, u32)> {
-        let (now, mut met) = (lease.since, Met::default());
-        met.refused(self.refuse(lease));
-        self.search(group, now, NIL, met)
-    }
-
     /// As [`Engine::lease_home`], with all that may come in between. `left_over` is a
     /// ticket that could not be redeemed at once, `met` what the get has met so far.
     #[cold]
     #[inline(never)]
-    fn search(
+    pub fn search(
         &self,
         group: &Members<K>,
         now: u64,

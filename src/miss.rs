@@ -3,7 +3,9 @@
 use std::fmt;
 use std::ops::Index;
 
-use crate::engine::Engine;
+use crate::core::seat::Seat;
+use crate::core::tagged::NIL;
+use crate::engine::{Engine, RawLease};
 use crate::error::CloseReason;
 use crate::group::Members;
 
@@ -146,6 +148,24 @@ impl Met {
 }
 
 impl<K, C> Engine<K, C> {
+    /// Goes on after a connection that is not fit. Apart, so that what was met takes no
+    /// register from a get that meets nothing of the kind.
+    #[cold]
+    #[inline(never)]
+    pub fn pass_over(&self, lease: RawLease<K, C>, group: &Members<K>) -> Option<(&Seat, u32)> {
+        let (now, mut met) = (lease.since, Met::default());
+        met.refused(self.refuse(lease));
+        self.search(group, now, NIL, met)
+    }
+
+    /// Counts a miss of a key with this hash, which has no group.
+    #[cold]
+    #[inline(never)]
+    pub fn missed_key<T>(&self, hash: u64) -> Option<T> {
+        self.missed(hash, None, Met::default(), self.config.clock.now());
+        None
+    }
+
     /// Counts a miss of a key with this hash, and with this group if it has one.
     #[cold]
     #[inline(never)]

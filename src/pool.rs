@@ -12,7 +12,6 @@ use crate::error::{CloseReason, Rejected};
 use crate::group::Member;
 use crate::handle::Group;
 use crate::lease::{Lease, Pooled, PooledOwned};
-use crate::miss::Met;
 use crate::settings::PutOptions;
 use crate::stats::{GroupStats, Meta, Stats, Status};
 use crate::time::nanos_or_never;
@@ -55,10 +54,13 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Pool<K, C> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        match self.engine.directory.with(key, |group| self.engine.lease(group)) {
-            Some(raw) => raw.map(|raw| Lease::new(self, raw)),
-            None => self.miss(key),
-        }
+        let engine = &*self.engine;
+        let raw = engine.directory.with_or(
+            key,
+            |group| engine.lease(group),
+            |hash| engine.missed_key(hash),
+        );
+        Some(Lease::new(self, raw?))
     }
 
     /// As [`get`](Pool::get), but `'static`.
@@ -67,10 +69,13 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Pool<K, C> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        match self.engine.directory.with(key, |group| self.engine.lease(group)) {
-            Some(raw) => raw.map(|raw| Lease::new(self.clone(), raw)),
-            None => self.miss(key),
-        }
+        let engine = &*self.engine;
+        let raw = engine.directory.with_or(
+            key,
+            |group| engine.lease(group),
+            |hash| engine.missed_key(hash),
+        );
+        Some(Lease::new(self.clone(), raw?))
     }
 
     /// Leases the newest connection that `wanted` agrees to: one idle for less than
@@ -84,10 +89,13 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Pool<K, C> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        match self.engine.directory.with(key, |group| self.engine.lease_if(group, wanted)) {
-            Some(raw) => raw.map(|raw| Lease::new(self, raw)),
-            None => self.miss(key),
-        }
+        let engine = &*self.engine;
+        let raw = engine.directory.with_or(
+            key,
+            |group| engine.lease_if(group, wanted),
+            |hash| engine.missed_key(hash),
+        );
+        Some(Lease::new(self, raw?))
     }
 
     /// As [`get_if`](Pool::get_if), but `'static`.
@@ -100,18 +108,13 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Pool<K, C> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        match self.engine.directory.with(key, |group| self.engine.lease_if(group, wanted)) {
-            Some(raw) => raw.map(|raw| Lease::new(self.clone(), raw)),
-            None => self.miss(key),
-        }
-    }
-
-    /// There is no group. Its key's hash is not at hand, and is wanted for misses only.
-    #[cold]
-    fn miss<Q: Hash + ?Sized, T>(&self, key: &Q) -> Option<T> {
-        let now = self.engine.config.clock.now();
-        self.engine.missed(self.engine.directory.hash(key), None, Met::default(), now);
-        None
+        let engine = &*self.engine;
+        let raw = engine.directory.with_or(
+            key,
+            |group| engine.lease_if(group, wanted),
+            |hash| engine.missed_key(hash),
+        );
+        Some(Lease::new(self.clone(), raw?))
     }
 
     /// Takes a connection that was just opened, and leases it at once.
