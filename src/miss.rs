@@ -26,7 +26,7 @@ pub enum Miss {
     /// were too few of them for so many requests at a time.
     AllLeased,
     /// A connection was there, or had been lately, and its time was up: its idle
-    /// timeout, its lifetime, its uses, or it was invalidated.
+    /// timeout, its lifetime, its uses. Or one was there that had been invalidated.
     Expired,
     /// A connection was there, or had been lately, and its peer had closed it or had
     /// sent what nobody asked for.

@@ -230,7 +230,7 @@ impl GhostTable {
 
 #[cfg(all(test, not(slabpool_loom)))]
 mod tests {
-    use std::collections::HashMap;
+    use std::collections::{HashMap, HashSet};
 
     use proptest::prelude::*;
 
@@ -356,45 +356,36 @@ mod tests {
         ]
     }
 
+    type Lists = HashMap<(u64, u64), Vec<(u64, usize)>>;
+
+    /// How many words the ghosts of a bucket are.
+    fn words(lists: &Lists, bucket: u64) -> usize {
+        let here = lists.iter().filter(|((_, other), _)| *other == bucket);
+        here.map(|(_, list)| list.iter().collect::<HashSet<_>>().len()).sum()
+    }
+
     proptest! {
         /// As long as no bucket has more words to hold than it has slots, a table is a
         /// list for each key: nothing is lost, nothing found twice.
         #[test]
         fn what_fits_is_not_lost(ops in prop::collection::vec(op(), 0..40)) {
-            let table = GhostTable::new(2);
-            let mut lists: HashMap<(u64, u64), Vec<(u64, usize)>> = HashMap::new();
+            let (table, mut lists) = (GhostTable::new(2), Lists::new());
             for op in ops {
                 match op {
                     Op::Leave { tag, bucket, rule, time } => {
-                        let words = |lists: &HashMap<(u64, u64), Vec<(u64, usize)>>| {
-                            let mut words: Vec<_> = lists
-                                .iter()
-                                .filter(|((_, other), _)| *other == bucket)
-                                .flat_map(|(key, list)| list.iter().map(|ghost| (*key, *ghost)))
-                                .collect();
-                            words.sort_unstable();
-                            words.dedup();
-                            words.len()
-                        };
-                        let list = lists.entry((tag, bucket)).or_default();
-                        list.push((step_of(time), rule));
-                        if words(&lists) > SLOTS {
+                        lists.entry((tag, bucket)).or_default().push((step_of(time), rule));
+                        if words(&lists, bucket) > SLOTS {
                             lists.get_mut(&(tag, bucket)).unwrap().pop();
-                            continue;
+                        } else {
+                            table.leave(hash(tag, bucket), rule, time);
                         }
-                        table.leave(hash(tag, bucket), rule, time);
                     }
                     Op::Take { tag, bucket, now } => {
                         let list = lists.entry((tag, bucket)).or_default();
                         list.sort_unstable();
-                        let youngest = list.last().map(|&(step, rule)| {
-                            (rule, step_of(now).saturating_sub(step))
-                        });
-                        let youngest = youngest.filter(|&(_, age)| age <= AGE_MAX);
-                        if youngest.is_some() {
-                            list.pop();
-                        }
-                        prop_assert_eq!(table.take(hash(tag, bucket), now), youngest);
+                        let ghost = list.pop_if(|(step, _)| step_of(now) <= *step + AGE_MAX);
+                        let ghost = ghost.map(|(step, rule)| (rule, step_of(now).saturating_sub(step)));
+                        prop_assert_eq!(table.take(hash(tag, bucket), now), ghost);
                     }
                 }
             }
