@@ -189,8 +189,11 @@ impl<K, C> Engine<K, C> {
 
 #[cfg(all(test, not(slabpool_loom)))]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
-    use crate::core::ghost::AGE_MAX;
+    use crate::core::ghost::{AGE_MAX, GhostTable};
+    use crate::{Clock, Group, GroupStats, Miss, Pool};
 
     #[test]
     fn bands_are_indexed_in_order() {
@@ -224,5 +227,108 @@ mod tests {
             format!("{ghosts:?}"),
             "{(Idle, Minute): 1, (Evicted, Second): 120, (Evicted, TenSeconds): 3}"
         );
+    }
+
+    /// A pool in which the only connection was closed for this reason, while a handle
+    /// keeps its group.
+    fn pool_after(reason: CloseReason) -> (Pool<u8, ()>, Group<u8, ()>) {
+        let pool = Pool::builder().clock(&Clock::manual()).build().unwrap();
+        let group = pool.group(&1);
+        pool.put(&1, ()).unwrap();
+        let engine = pool.engine();
+        let lease = engine.directory.with(&1, |members| engine.lease(members)).flatten();
+        engine.end(lease.expect("it was put in"), reason);
+        (pool, group)
+    }
+
+    #[test]
+    fn what_a_rule_closes_is_a_ghost_and_nothing_else() {
+        let expected = |rule| match rule {
+            CloseReason::Idle | CloseReason::Lifetime | CloseReason::Uses => Miss::Expired,
+            CloseReason::Evicted | CloseReason::GroupFull | CloseReason::Trimmed => Miss::Evicted,
+            CloseReason::Dead | CloseReason::UnexpectedData => Miss::Dead,
+            _ => Miss::Cold,
+        };
+        for reason in CloseReason::ALL {
+            let (pool, group) = pool_after(reason);
+            assert!(group.get().is_none());
+            let stats = pool.stats();
+            let ghosts = u64::from(Ghosts::RULES.contains(&reason));
+            assert_eq!(stats.misses[expected(reason)], 1, "{reason}");
+            assert_eq!((stats.ghosts.of(reason), stats.ghosts.total()), (ghosts, ghosts));
+            assert!(group.get().is_none());
+            let stats = pool.stats();
+            assert_eq!((stats.misses.total(), stats.ghosts.total()), (2, ghosts), "{reason}");
+            assert!(stats.misses[Miss::Cold] > 0, "{reason}: a ghost counts once");
+        }
+    }
+
+    #[test]
+    fn a_group_counts_what_its_peer_does() {
+        for reason in CloseReason::ALL {
+            let (pool, group) = pool_after(reason);
+            let expected = GroupStats {
+                closed_by_peer: u64::from(reason == CloseReason::Dead),
+                unexpected_data: u64::from(reason == CloseReason::UnexpectedData),
+            };
+            assert_eq!((group.stats(), pool.group_stats(&1)), (expected, expected), "{reason}");
+            assert_eq!(pool.group_stats(&2), GroupStats::default());
+            drop(group);
+            assert_eq!(pool.group_stats(&1), GroupStats::default(), "gone with the group");
+        }
+    }
+
+    /// Threads leave ghosts of two keys and two rules, so many that their words just fit,
+    /// then take them: each is found, once.
+    #[test]
+    fn threads_find_each_ghost_once() {
+        const THREADS: usize = 4;
+        const GHOSTS: usize = 200;
+        let table = GhostTable::new(1);
+        let keys = [0, 1 << 63];
+        std::thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let table = &table;
+                scope.spawn(move || {
+                    (0..GHOSTS).for_each(|n| table.leave(keys[n % 2], thread % 2, STEP));
+                });
+            }
+        });
+        let taken = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let (table, taken) = (&table, &taken);
+                scope.spawn(move || {
+                    while table.take(keys[thread % 2], STEP).is_some() {
+                        taken.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+        assert_eq!(taken.into_inner(), THREADS * GHOSTS);
+    }
+
+    /// As above, all at once: whatever is forgotten, nothing is found twice.
+    #[test]
+    fn threads_that_leave_and_take_find_no_more_than_there_was() {
+        const GHOSTS: usize = 2_000;
+        let (table, taken) = (GhostTable::new(1), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let (table, taken) = (&table, &taken);
+                scope.spawn(move || {
+                    for n in 0..GHOSTS {
+                        table.leave(0, thread, n as u64 / 100 * STEP);
+                        let found = (n % 3 < 2).then(|| table.take(0, GHOSTS as u64 * STEP));
+                        taken.fetch_add(usize::from(found.flatten().is_some()), Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+        while table.take(0, GHOSTS as u64 * STEP).is_some() {
+            taken.fetch_add(1, Ordering::Relaxed);
+        }
+        let taken = taken.into_inner();
+        assert!((1..=4 * GHOSTS).contains(&taken), "{taken} of {}", 4 * GHOSTS);
     }
 }
