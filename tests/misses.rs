@@ -424,8 +424,12 @@ proptest! {
 /// no close is blamed twice.
 #[test]
 fn threads_agree_on_the_numbers() {
-    let pool = Pool::<u8, u32>::builder().capacity(4).idle_timeout(SECOND).build().unwrap();
-    let missed = AtomicUsize::new(0);
+    let pool = Pool::<u8, u32>::builder().capacity(4).build().unwrap();
+    (0..5).for_each(|id| drop(pool.put(&0, id).unwrap()));
+    let leases: Vec<_> = (0..4).map(|_| pool.get(&0).unwrap()).collect();
+    assert!(pool.get(&0).is_none(), "the fifth was evicted");
+    drop(leases);
+    let missed = AtomicUsize::new(1);
     thread::scope(|scope| {
         for thread in 0..4_u32 {
             let (pool, missed) = (&pool, &missed);
