@@ -232,7 +232,7 @@ mod tests {
     /// A pool in which the only connection was closed for this reason, while a handle
     /// keeps its group.
     fn pool_after(reason: CloseReason) -> (Pool<u8, ()>, Group<u8, ()>) {
-        let pool = Pool::builder().clock(&Clock::manual()).build().unwrap();
+        let pool = Pool::builder().clock(Clock::manual()).build().unwrap();
         let group = pool.group(&1);
         pool.put(&1, ()).unwrap();
         let engine = pool.engine();

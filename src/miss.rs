@@ -209,7 +209,7 @@ mod tests {
             for (other, _) in ranked.into_iter().skip(low) {
                 for order in [[reason, other], [other, reason]] {
                     let mut met = Met::default();
-                    order.map(|reason| met.refused(reason));
+                    order.into_iter().for_each(|reason| met.refused(reason));
                     assert_eq!(met.0, expected, "{order:?}");
                     met.unwanted();
                     assert_eq!(met.0, expected.or(Some(Miss::Predicate)), "{order:?}");
