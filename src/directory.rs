@@ -64,10 +64,29 @@ impl<K> Directory<K> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
+        self.with_or(key, |group| Some(use_it(group)), |_| None)
+    }
+
+    /// Calls `use_it` with the group of `key`, or `otherwise` with the hash of the key if
+    /// there is none.
+    #[inline(always)]
+    pub fn with_or<Q, R>(
+        &self,
+        key: &Q,
+        use_it: impl FnOnce(&Arc<Members<K>>) -> R,
+        otherwise: impl FnOnce(u64) -> R,
+    ) -> R
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
         let hash = self.hash(key);
         self.step.observe();
         let shard = self.shard(hash).load();
-        shard.find(hash, |group| group.key.borrow() == key).map(use_it)
+        match shard.find(hash, |group| group.key.borrow() == key) {
+            Some(group) => use_it(group),
+            None => otherwise(hash),
+        }
     }
 
     /// The group of `key` in which `enter` succeeds: the one that is there, or the

@@ -50,6 +50,7 @@ impl<K, C> Engine<K, C> {
         let record = unsafe { record_of::<K, C>(seat) };
         let group = Arc::clone(&record.group);
         let key = record.key;
+        let deadline = seat.deadline.get();
         // SAFETY: the caller owns the seat (S2), and gives it up below.
         let connection = unsafe { record.take() };
         if matches!(self.config.probe, Probe::Watch { .. }) {
@@ -62,7 +63,7 @@ impl<K, C> Engine<K, C> {
         self.counters.vacated.add();
         seat.state.vacate(claim.incarnation);
         self.core.seats.give(claim.seat);
-        Removed { connection, group, permit: self.capacity.reclaim() }
+        Removed { connection, group, deadline, permit: self.capacity.reclaim() }
     }
 
     /// Throws away tickets that an eviction has left, when there are many.
@@ -82,8 +83,10 @@ impl<K, C> Engine<K, C> {
 
     /// As [`Engine::bury`]; the permit is for the caller.
     pub fn settle<'a>(&self, removed: Removed<'a, K, C>, reason: CloseReason) -> Permit<'a> {
-        let Removed { connection, group, permit } = removed;
+        let Removed { connection, group, deadline, permit } = removed;
         self.counters.closed(reason);
+        group.tally.closed(reason);
+        self.leave_ghost(&group, reason, deadline);
         self.leave(&group);
         let caught = catch_unwind(AssertUnwindSafe(|| match &self.config.on_close {
             Some(on_close) => on_close(&group.key, connection, reason),
@@ -123,6 +126,8 @@ impl<K, C> Engine<K, C> {
 pub(crate) struct Removed<'a, K, C> {
     pub connection: C,
     pub group: Arc<Members<K>>,
+    /// When its time was up, or would have been.
+    pub deadline: u64,
     pub permit: Permit<'a>,
 }
 

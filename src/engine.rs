@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 
 use crate::capacity::Capacity;
 use crate::config::{Config, Probe};
+use crate::core::ghost::GhostTable;
 use crate::core::lanes::Lanes;
 use crate::core::lru::Lru;
 use crate::core::seat::{Mark, Seat};
@@ -21,6 +22,7 @@ use crate::directory::Directory;
 use crate::error::CloseReason;
 use crate::group::Members;
 use crate::limits::{Limits, Tuning};
+use crate::miss::Met;
 use crate::reaper::Maintainer;
 use crate::settings::Settings;
 use crate::stats::Counters;
@@ -50,6 +52,7 @@ pub(crate) struct Engine<K, C> {
     /// The next insertion's number.
     pub serials: AtomicU64,
     pub counters: Counters,
+    pub ghosts: GhostTable,
     pub maintainer: Maintainer,
     pub bells: Bells,
     /// For the reaper that the first insertion starts.
@@ -134,6 +137,7 @@ impl<K, C> Engine<K, C> {
             capacity: Capacity::new(capacity),
             serials: AtomicU64::new(first_serial),
             counters: Counters::new(),
+            ghosts: GhostTable::for_capacity(capacity),
             maintainer: Maintainer::new(config.tick, config.clock.now()),
             bells: Bells::new(),
             tuning: Tuning::new(&settings),
@@ -157,31 +161,41 @@ impl<K, C> Engine<K, C> {
         let mut left_over = NIL;
         if let Some((ticket, seat)) = group.lanes.pop_home(&self.core) {
             if seat.state.claim(seat.ticket.incarnation()).is_ok() {
-                if self.accept(seat, ticket, group, now) {
+                let Some(fault) = self.fault(seat, group, now) else {
                     return Some((seat, ticket));
-                }
+                };
+                return self.pass_over(RawLease::new(seat, ticket, now, true), fault, group);
             } else {
                 left_over = ticket;
             }
         }
-        self.search(group, now, left_over)
+        self.search(group, now, left_over, Met::default())
     }
 
     /// As [`Engine::lease_home`], with all that may come in between. `left_over` is a
-    /// ticket that could not be redeemed at once.
+    /// ticket that could not be redeemed at once, `met` what the get has met so far.
     #[cold]
     #[inline(never)]
-    fn search(&self, group: &Members<K>, now: u64, left_over: u32) -> Option<(&Seat, u32)> {
+    pub fn search(
+        &self,
+        group: &Members<K>,
+        now: u64,
+        left_over: u32,
+        mut met: Met,
+    ) -> Option<(&Seat, u32)> {
         let mut popped = (left_over != NIL).then(|| (left_over, self.core.find(left_over)));
         let mut orphan = None;
         loop {
             while let Some((ticket, found)) = popped.take().or_else(|| group.lanes.pop(&self.core))
             {
                 match redeem(found.seat, found.ticket.incarnation()) {
-                    Redeemed::Leased if self.accept(found.seat, ticket, group, now) => {
-                        return Some((found.seat, ticket));
+                    Redeemed::Leased => {
+                        let Some(fault) = self.fault(found.seat, group, now) else {
+                            return Some((found.seat, ticket));
+                        };
+                        met.refused(fault);
+                        self.refuse(RawLease::new(found.seat, ticket, now, true), fault);
                     }
-                    Redeemed::Leased => {}
                     Redeemed::Void => self.core.give_ticket(ticket),
                     Redeemed::Orphaned => {
                         orphan = Some(found.claim());
@@ -192,7 +206,7 @@ impl<K, C> Engine<K, C> {
             match orphan.take() {
                 Some(claim) if self.await_inspection(claim) => {}
                 _ => {
-                    self.counters.misses.add();
+                    self.missed(group.hash, Some(group), met, now);
                     return None;
                 }
             }
@@ -225,22 +239,22 @@ impl<K, C> Engine<K, C> {
             && seat.state.own().wrapping_sub(record.uses_base) <= group.limits.max_uses()
     }
 
-    /// Ends a lease that nobody got to see: its connection is not fit for use.
+    /// Ends a lease that nobody got to see, for the fault of its connection.
     #[cold]
-    pub fn refuse(&self, lease: RawLease<K, C>) {
+    pub fn refuse(&self, lease: RawLease<K, C>, fault: CloseReason) {
         // The claim has raised the incarnation, but is no hit.
         self.counters.vacated.add();
-        let now = lease.since;
-        self.end_unfit(lease, now);
+        self.end(lease, fault);
     }
 
-    /// Ends a lease on a connection that is not fit for use.
+    /// Why a connection is not fit for use. The caller owns its seat.
     #[cold]
-    fn end_unfit(&self, lease: RawLease<K, C>, now: u64) {
-        let seat = lease.seat();
-        let record = lease.record();
+    #[inline(never)]
+    pub fn unfitness(&self, seat: &Seat, now: u64) -> CloseReason {
+        // SAFETY: the caller owns the seat (S2).
+        let record = unsafe { record_of::<K, C>(seat) };
         let mark = seat.mark.get();
-        let reason = if self.is_closed() {
+        if self.is_closed() {
             CloseReason::Closed
         } else if Mark::is_doomed(mark) {
             CloseReason::Removed
@@ -252,8 +266,7 @@ impl<K, C> Engine<K, C> {
             CloseReason::Idle
         } else {
             CloseReason::Uses
-        };
-        self.end(lease, reason);
+        }
     }
 
     /// Ends a lease by making the connection idle, or closes it if its time is up.
@@ -278,7 +291,8 @@ impl<K, C> Engine<K, C> {
             && Mark::is_of(mark, generation.wrapping_add(group.generation()))
             && incarnation.wrapping_sub(record.uses_base) < group.limits.max_uses();
         if !fit {
-            return self.end_unfit(lease, now);
+            let fault = self.unfitness(seat, now);
+            return self.end(lease, fault);
         }
         if matches!(self.config.probe, Probe::Watch { .. })
             // SAFETY: the lease owns the seat (S2).

@@ -5,6 +5,7 @@ use std::fmt;
 use crate::core::stock::Loan;
 use crate::engine::Engine;
 use crate::limits::Limits;
+use crate::stats::GroupTally;
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// One group, as the pool has it. [`Group`](crate::Group) is the user's handle.
@@ -17,6 +18,7 @@ pub(crate) struct Members<K> {
     /// Void tickets left in the lanes since they were compacted last; about.
     garbage: AtomicU32,
     pub roll: Roll,
+    pub tally: GroupTally,
     /// Whether settings of its own keep the group, as one more handle.
     pub configured: AtomicBool,
     /// Of the key, for the directory.
@@ -36,6 +38,7 @@ impl<K> Members<K> {
             generation: AtomicU32::new(0),
             garbage: AtomicU32::new(0),
             roll,
+            tally: GroupTally::default(),
             configured: AtomicBool::new(false),
             hash,
             key,

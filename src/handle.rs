@@ -9,7 +9,7 @@ use crate::group::{Member, Members};
 use crate::lease::{Lease, Pooled, PooledOwned};
 use crate::pool::Pool;
 use crate::settings::{GroupSettings, PutOptions};
-use crate::stats::{Meta, Status};
+use crate::stats::{GroupStats, Meta, Status};
 use crate::sync::Ordering;
 use crate::time::nanos_or_never;
 use crate::token::Token;
@@ -129,6 +129,11 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Group<K, C> {
     /// As [`Pool::group_status`].
     pub fn status(&self) -> Status {
         self.pool.engine().group_status(&self.members)
+    }
+
+    /// As [`Pool::group_stats`]. Costs two loads.
+    pub fn stats(&self) -> GroupStats {
+        self.members.tally.stats()
     }
 
     /// Gives this group settings of its own, in place of those it had. They hold

@@ -40,12 +40,14 @@ mod ending;
 mod engine;
 mod error;
 mod generation;
+mod ghosts;
 mod group;
 mod handle;
 mod insert;
 mod lease;
 mod limits;
 mod liveness;
+mod miss;
 mod pool;
 mod reaper;
 #[cfg(feature = "tokio")]
@@ -62,11 +64,13 @@ mod watch;
 pub use builder::Builder;
 pub use connection::{CloseMode, Connection, Liveness};
 pub use error::{CloseReason, ConfigError, RejectReason, Rejected};
+pub use ghosts::{Ago, Ghosts};
 pub use handle::Group;
 pub use lease::{Lease, Pooled, PooledOwned};
+pub use miss::{Miss, Misses};
 pub use pool::Pool;
 pub use settings::{GroupSettings, PutOptions, RetirementBudget, Settings};
-pub use stats::{Closes, Meta, Stats, Status};
+pub use stats::{Closes, GroupStats, Meta, Stats, Status};
 pub use time::{Clock, ManualClock};
 pub use token::Token;
 
@@ -84,6 +88,7 @@ struct Readme;
 #[cfg(slabpool_loom)]
 #[doc(hidden)]
 pub mod model {
+    pub use crate::core::ghost::{GhostTable, STEP};
     pub use crate::core::lane::Lane;
     pub use crate::core::lanes::Lanes;
     use crate::core::lanes::NUMBER;

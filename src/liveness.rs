@@ -7,35 +7,33 @@ use crate::config::Probe;
 use crate::connection::Liveness;
 use crate::core::seat::Seat;
 use crate::core::ticket::Claim;
-use crate::engine::{Engine, RawLease, record_of};
+use crate::engine::{Engine, record_of};
 use crate::error::CloseReason;
 use crate::group::Members;
 use crate::time::NEVER;
 
 impl<K, C> Engine<K, C> {
-    /// Whether a connection that comes out of the pool may be leased. If not, it is
-    /// closed. The caller owns seat and ticket, and in that case does so no longer.
+    /// Why a connection that comes out of the pool may not be leased, if so. The caller
+    /// owns its seat.
     #[inline(always)]
-    pub fn accept(&self, seat: &Seat, ticket: u32, group: &Members<K>, now: u64) -> bool {
+    pub fn fault(&self, seat: &Seat, group: &Members<K>, now: u64) -> Option<CloseReason> {
         if !self.is_fit(seat, group, now) {
-            self.refuse(RawLease::new(seat, ticket, now, true));
-            return false;
+            return Some(self.unfitness(seat, now));
         }
-        matches!(self.config.probe, Probe::None) || self.accept_alive(seat, ticket, now)
+        match self.config.probe {
+            Probe::None => None,
+            Probe::Ask(_) | Probe::Watch { .. } => self.fault_by_probe(seat, now),
+        }
     }
 
     #[inline(never)]
-    fn accept_alive(&self, seat: &Seat, ticket: u32, now: u64) -> bool {
+    fn fault_by_probe(&self, seat: &Seat, now: u64) -> Option<CloseReason> {
         let idle_for = now.saturating_sub(seat.stamp.get());
         if idle_for < self.tuning.probe_after() {
-            return true;
+            return None;
         }
         // SAFETY: the caller owns the seat (S2).
-        let Err(reason) = (unsafe { self.ask_liveness(seat) }) else { return true };
-        // The claim has raised the incarnation, but is no hit.
-        self.counters.vacated.add();
-        self.end(RawLease::new(seat, ticket, now, true), reason);
-        false
+        unsafe { self.ask_liveness(seat) }.err()
     }
 
     /// Asks a connection how it is.

@@ -13,7 +13,7 @@ use crate::group::Member;
 use crate::handle::Group;
 use crate::lease::{Lease, Pooled, PooledOwned};
 use crate::settings::PutOptions;
-use crate::stats::{Meta, Stats, Status};
+use crate::stats::{GroupStats, Meta, Stats, Status};
 use crate::time::nanos_or_never;
 use crate::token::Token;
 
@@ -54,10 +54,13 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Pool<K, C> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        match self.engine.directory.with(key, |group| self.engine.lease(group)) {
-            Some(raw) => raw.map(|raw| Lease::new(self, raw)),
-            None => self.miss(),
-        }
+        let engine = &*self.engine;
+        let raw = engine.directory.with_or(
+            key,
+            |group| engine.lease(group),
+            |hash| engine.missed_key(hash),
+        );
+        Some(Lease::new(self, raw?))
     }
 
     /// As [`get`](Pool::get), but `'static`.
@@ -66,10 +69,13 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Pool<K, C> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        match self.engine.directory.with(key, |group| self.engine.lease(group)) {
-            Some(raw) => raw.map(|raw| Lease::new(self.clone(), raw)),
-            None => self.miss(),
-        }
+        let engine = &*self.engine;
+        let raw = engine.directory.with_or(
+            key,
+            |group| engine.lease(group),
+            |hash| engine.missed_key(hash),
+        );
+        Some(Lease::new(self.clone(), raw?))
     }
 
     /// Leases the newest connection that `wanted` agrees to: one idle for less than
@@ -83,10 +89,13 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Pool<K, C> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        match self.engine.directory.with(key, |group| self.engine.lease_if(group, wanted)) {
-            Some(raw) => raw.map(|raw| Lease::new(self, raw)),
-            None => self.miss(),
-        }
+        let engine = &*self.engine;
+        let raw = engine.directory.with_or(
+            key,
+            |group| engine.lease_if(group, wanted),
+            |hash| engine.missed_key(hash),
+        );
+        Some(Lease::new(self, raw?))
     }
 
     /// As [`get_if`](Pool::get_if), but `'static`.
@@ -99,16 +108,13 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Pool<K, C> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        match self.engine.directory.with(key, |group| self.engine.lease_if(group, wanted)) {
-            Some(raw) => raw.map(|raw| Lease::new(self.clone(), raw)),
-            None => self.miss(),
-        }
-    }
-
-    #[cold]
-    fn miss<T>(&self) -> Option<T> {
-        self.engine.counters.misses.add();
-        None
+        let engine = &*self.engine;
+        let raw = engine.directory.with_or(
+            key,
+            |group| engine.lease_if(group, wanted),
+            |hash| engine.missed_key(hash),
+        );
+        Some(Lease::new(self.clone(), raw?))
     }
 
     /// Takes a connection that was just opened, and leases it at once.
@@ -272,6 +278,15 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Pool<K, C> {
     {
         let status = self.engine.directory.with(key, |group| self.engine.group_status(group));
         status.unwrap_or(Status { capacity: self.engine.capacity.max(), ..Status::default() })
+    }
+
+    /// What has happened in one group since it exists; all zero if there is none.
+    pub fn group_stats<Q>(&self, key: &Q) -> GroupStats
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.engine.directory.with(key, |group| group.tally.stats()).unwrap_or_default()
     }
 
     /// What has happened in the pool. Reads every seat: a millisecond for a million.

@@ -10,6 +10,7 @@ use crate::core::ticket::Claim;
 use crate::engine::{Engine, RawLease, record_of};
 use crate::error::CloseReason;
 use crate::group::Members;
+use crate::miss::Met;
 use crate::stats::Meta;
 use crate::store::Record;
 use crate::token::Token;
@@ -168,23 +169,37 @@ impl<K, C> Engine<K, C> {
     ) -> Option<RawLease<K, C>> {
         let now = self.config.clock.now();
         let mut lease = None;
+        let mut met = Met::default();
         group.lanes.walk(&self.core, |claim| {
             let seat = self.core.seats.get(claim.seat);
-            if seat.is_expired(now) || !seat.state.load().honours(claim.incarnation) {
+            // S3: the word before the rest.
+            if !seat.state.load().honours(claim.incarnation) {
+                return true;
+            }
+            if seat.is_expired(now) {
+                met.refused(CloseReason::Idle);
                 return true;
             }
             let meta = self.peek(seat, claim, now);
             // Those that are not fit stay for maintenance: to close them here would
             // change the chain under the walk, which gives up when that goes on.
-            let fit = Mark::is_of(seat.mark.get(), self.generation_of(group))
+            let mark = seat.mark.get();
+            if Mark::is_doomed(mark) {
+                return true;
+            }
+            let fit = Mark::is_of(mark, self.generation_of(group))
                 && meta.uses <= group.limits.max_uses();
-            if fit && wanted(&meta) {
-                lease = self.lease_this(seat, claim, group, now);
+            if !fit {
+                met.refused(CloseReason::Invalidated);
+            } else if wanted(&meta) {
+                lease = self.lease_this(seat, claim, group, now, &mut met);
+            } else {
+                met.unwanted();
             }
             lease.is_none()
         });
         if lease.is_none() {
-            self.counters.misses.add();
+            self.missed(group.hash, Some(group), met, now);
         }
         lease
     }
@@ -196,6 +211,7 @@ impl<K, C> Engine<K, C> {
         claim: Claim,
         group: &Members<K>,
         now: u64,
+        met: &mut Met,
     ) -> Option<RawLease<K, C>> {
         if seat.state.claim(claim.incarnation).is_err() {
             return None;
@@ -205,7 +221,11 @@ impl<K, C> Engine<K, C> {
             return None;
         };
         self.tidy(group);
-        self.accept(seat, ticket, group, now).then(|| RawLease::new(seat, ticket, now, true))
+        let lease = RawLease::new(seat, ticket, now, true);
+        let Some(fault) = self.fault(seat, group, now) else { return Some(lease) };
+        met.refused(fault);
+        self.refuse(lease, fault);
+        None
     }
 
     pub fn meta(&self, lease: &RawLease<K, C>) -> Meta {

@@ -9,7 +9,9 @@ use crossbeam_utils::CachePadded;
 use crate::core::state::Phase;
 use crate::engine::Engine;
 use crate::error::CloseReason;
+use crate::ghosts::{Ago, Ghosts};
 use crate::group::Members;
+use crate::miss::{Miss, Misses};
 use crate::sync::{AtomicU64, Ordering};
 
 /// What is in a pool, or in one group of it. From [`Pool::status`](crate::Pool::status)
@@ -36,8 +38,11 @@ pub struct Status {
 pub struct Stats {
     /// Gets that found a connection.
     pub hits: u64,
-    /// Gets that found none.
-    pub misses: u64,
+    /// Gets that found none, by why.
+    pub misses: Misses,
+    /// Misses that a rule of the pool has caused, by rule and by how much longer it
+    /// would have had to wait.
+    pub ghosts: Ghosts,
     /// Connections that the pool took, to be leased or idle.
     pub inserts: u64,
     /// Connections that the pool did not take.
@@ -53,7 +58,7 @@ pub struct Stats {
 impl Stats {
     /// All gets, hits and misses.
     pub fn gets(&self) -> u64 {
-        self.hits + self.misses
+        self.hits + self.misses.total()
     }
 
     /// The part of the gets that found a connection, from 0 to 1; 0 if there were
@@ -61,6 +66,22 @@ impl Stats {
     pub fn reuse_ratio(&self) -> f64 {
         if self.gets() == 0 { 0.0 } else { self.hits as f64 / self.gets() as f64 }
     }
+}
+
+/// What happened in one group since it exists. From
+/// [`Group::stats`](crate::Group::stats) and [`Pool::group_stats`](crate::Pool::group_stats).
+///
+/// A group goes with its last connection, and these numbers with it, unless a
+/// [`Group`](crate::Group) handle or settings of its own keep it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GroupStats {
+    /// Connections that the peer has closed, or that have failed
+    /// ([`CloseReason::Dead`]).
+    pub closed_by_peer: u64,
+    /// Connections that were closed because their peer had sent what nobody asked for
+    /// ([`CloseReason::UnexpectedData`]).
+    pub unexpected_data: u64,
 }
 
 /// Connections that the pool gave up, by reason: `stats.closes[CloseReason::Idle]`.
@@ -115,7 +136,7 @@ pub struct Meta {
 /// All accesses are Relaxed: each number stands for itself.
 #[derive(Debug)]
 pub(crate) struct Counters {
-    pub misses: CachePadded<Counter>,
+    pub misses: CachePadded<[Counter; Miss::ALL.len()]>,
     pub inserts: CachePadded<Counter>,
     pub rejects: Counter,
     pub taken: Counter,
@@ -124,6 +145,8 @@ pub(crate) struct Counters {
     /// on connections that turned out to be unfit.
     pub vacated: CachePadded<Counter>,
     closes: [Counter; CloseReason::ALL.len()],
+    /// By rule, then by band.
+    pub ghosts: [[Counter; Ago::ALL.len()]; Ghosts::RULES.len()],
 }
 
 impl Counters {
@@ -136,6 +159,7 @@ impl Counters {
             panics: Counter::default(),
             vacated: CachePadded::default(),
             closes: Default::default(),
+            ghosts: Default::default(),
         }
     }
 
@@ -145,6 +169,30 @@ impl Counters {
 
     pub fn closes(&self) -> Closes {
         Closes(std::array::from_fn(|index| self.closes[index].get()))
+    }
+}
+
+/// What is counted for each group: little, since there may be one for each connection.
+#[derive(Debug, Default)]
+pub(crate) struct GroupTally {
+    closed_by_peer: Counter,
+    unexpected_data: Counter,
+}
+
+impl GroupTally {
+    pub fn closed(&self, reason: CloseReason) {
+        match reason {
+            CloseReason::Dead => self.closed_by_peer.add(),
+            CloseReason::UnexpectedData => self.unexpected_data.add(),
+            _ => {}
+        }
+    }
+
+    pub fn stats(&self) -> GroupStats {
+        GroupStats {
+            closed_by_peer: self.closed_by_peer.get(),
+            unexpected_data: self.unexpected_data.get(),
+        }
     }
 }
 
@@ -194,7 +242,8 @@ impl<K, C> Engine<K, C> {
             self.core.seats.iter().map(|(_, seat)| seat.state.load().incarnation()).sum::<u64>();
         Stats {
             hits: incarnations.saturating_sub(self.counters.vacated.get()),
-            misses: self.counters.misses.get(),
+            misses: Misses::new(|index| self.counters.misses[index].get()),
+            ghosts: Ghosts::new(|rule, ago| self.counters.ghosts[rule][ago].get()),
             inserts: self.counters.inserts.get(),
             rejects: self.counters.rejects.get(),
             closes: self.counters.closes(),

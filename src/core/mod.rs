@@ -14,9 +14,11 @@
 //! | [`stock`] | lanes on loan, which outlive their group |
 //! | [`lru`] | which idle connection goes when the pool is full |
 //! | [`wheel`] | the timer wheel, plain and single-threaded |
+//! | [`ghost`] | what is remembered of connections that were closed |
 
 pub mod arena;
 pub mod chain;
+pub mod ghost;
 pub mod lane;
 pub mod lanes;
 pub mod lru;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use slabpool::{Builder, CloseReason, Connection, Pool};
@@ -142,6 +142,3 @@ pub fn assert_no_close_wait<'a>(locals: impl IntoIterator<Item = &'a SocketAddr>
     let left: Vec<_> = locals.into_iter().filter(|local| waiting.contains(&local.port())).collect();
     assert!(left.is_empty(), "in CLOSE_WAIT: {left:?}");
 }
-
-/// Shared by what a test has running.
-pub type Shared<T> = Arc<Mutex<T>>;

@@ -3,6 +3,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod memory;
 mod oracle;
 mod script;
 
@@ -321,7 +322,8 @@ impl Run {
             assert_eq!((status.idle, status.leased, status.groups), (idle, leased, groups));
         }
         let stats = self.pool.stats();
-        assert_eq!((stats.hits, stats.misses), (oracle.hits, oracle.misses), "hits and misses");
+        assert_eq!(stats.hits, oracle.hits, "hits");
+        oracle.memory.check(&stats);
         assert_eq!((stats.inserts, stats.rejects), (oracle.inserts, oracle.rejects));
         assert_eq!((stats.taken, stats.panics), (oracle.taken, 0));
         let there = (status.idle + status.leased) as u64;

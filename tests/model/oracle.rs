@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use slabpool::{CloseReason, Meta, RejectReason};
+use slabpool::{CloseReason, Meta, Miss, RejectReason};
+
+use crate::memory::{self, Memory};
 
 pub const NEVER: u64 = u64::MAX;
 
@@ -82,7 +84,7 @@ pub struct Oracle {
     /// Closed since the last look: key, number, reason.
     pub closes: Vec<(u8, u32, CloseReason)>,
     pub hits: u64,
-    pub misses: u64,
+    pub memory: Memory,
     pub inserts: u64,
     pub rejects: u64,
     pub taken: u64,
@@ -99,7 +101,7 @@ impl Oracle {
             closed: false,
             closes: Vec::new(),
             hits: 0,
-            misses: 0,
+            memory: Memory::default(),
             inserts: 0,
             rejects: 0,
             taken: 0,
@@ -147,6 +149,7 @@ impl Oracle {
 
     fn close_one(&mut self, id: u32, reason: CloseReason) {
         let connection = self.remove(id);
+        self.memory.leave(connection.key, reason, connection.deadline, self.now);
         self.closes.push((connection.key, id, reason));
     }
 
@@ -181,28 +184,43 @@ impl Oracle {
     }
 
     pub fn get(&mut self, key: u8) -> Option<(u32, Told)> {
+        let mut met = None;
         while let Some(&id) = self.groups.get(&key).and_then(|group| group.idle.last()) {
             let used_up = self.connections[&id].uses >= self.groups[&key].limits.max_uses;
             match self.why_unfit(id, used_up) {
                 None => return Some(self.lease(id)),
-                Some(reason) => self.close_one(id, reason),
+                Some(reason) => {
+                    met = met.or(memory::explains(reason));
+                    self.close_one(id, reason);
+                }
             }
         }
-        self.misses += 1;
+        self.miss(key, met);
         None
+    }
+
+    fn miss(&mut self, key: u8, met: Option<Miss>) {
+        let in_use = self.groups.get(&key).is_some_and(|group| group.leased > 0);
+        let other = if in_use { Miss::AllLeased } else { Miss::Cold };
+        let met = if self.closed { Some(Miss::Closed) } else { met };
+        self.memory.miss(key, met, other, self.now);
     }
 
     pub fn get_if(&mut self, key: u8, rule: Rule) -> Option<(u32, Told)> {
         let idle = self.groups.get(&key).map_or(Vec::new(), |group| group.idle.clone());
+        let (mut expired, mut unwanted) = (None, None);
         let found = idle.into_iter().rev().find(|id| {
             let connection = &self.connections[id];
             let used_up = connection.uses >= self.groups[&key].limits.max_uses;
             let (age, idle_for) = (self.now - connection.born, self.now - connection.stamp);
-            self.why_unfit(*id, used_up).is_none()
-                && rule.agrees((age, idle_for, connection.uses + 1))
+            let unfit = self.why_unfit(*id, used_up);
+            expired = expired.or(unfit.and_then(memory::explains));
+            let agrees = rule.agrees((age, idle_for, connection.uses + 1));
+            unwanted = unwanted.or((unfit.is_none() && !agrees).then_some(Miss::Predicate));
+            unfit.is_none() && agrees
         });
         if found.is_none() {
-            self.misses += 1;
+            self.miss(key, expired.or(unwanted));
         }
         found.map(|id| self.lease(id))
     }
