@@ -49,6 +49,7 @@ mod limits;
 mod liveness;
 mod miss;
 mod pool;
+mod raw_lease;
 mod reaper;
 #[cfg(feature = "tokio")]
 mod reaper_task;
