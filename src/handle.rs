@@ -28,6 +28,10 @@ impl<K, C> Group<K, C> {
     pub(crate) fn new(pool: Pool<K, C>, members: Arc<Members<K>>) -> Self {
         Self { pool, members }
     }
+
+    pub(crate) fn members(&self) -> &Arc<Members<K>> {
+        &self.members
+    }
 }
 
 impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Group<K, C> {

@@ -36,6 +36,7 @@ mod config;
 mod connection;
 mod core;
 mod directory;
+mod drain;
 mod ending;
 mod engine;
 mod error;
@@ -57,6 +58,8 @@ mod token;
 
 pub use builder::Builder;
 pub use connection::{CloseMode, Connection, Liveness};
+#[cfg(feature = "tokio")]
+pub use drain::Drained;
 pub use error::{CloseReason, ConfigError, RejectReason, Rejected};
 pub use handle::Group;
 pub use lease::{Lease, Pooled, PooledOwned};

@@ -249,6 +249,10 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Pool<K, C> {
 
     /// Closes the pool, for good: everything idle at once, everything leased on
     /// release. From now on gets find nothing and insertions are rejected.
+    ///
+    /// To wait for the leases, use `Pool::drain`. Without the feature `tokio`, look at
+    /// [`status`](Pool::status) until nothing is leased: that number does not rise any
+    /// more, but for insertions that had begun when the pool was closed.
     pub fn close(&self) {
         self.engine.close();
     }
