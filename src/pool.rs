@@ -215,8 +215,8 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Pool<K, C> {
         self.engine.directory.with(key, |group| self.engine.clear(group, CloseReason::Cleared));
     }
 
-    /// Shows each idle connection to `keep`, and closes it if that returns `false`.
-    /// Leases are not touched.
+    /// Shows each idle connection to `keep`, and closes it if that returns `false`, or if
+    /// it was invalidated. Leases are not touched.
     ///
     /// While `keep` looks at a connection, it is `keep`'s: a get that would miss
     /// because of that yields the processor some times, then misses.
