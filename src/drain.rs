@@ -18,7 +18,8 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Pool<K, C> {
     /// ([`CloseReason::Drained`] each), insertions are rejected
     /// ([`RejectReason::Draining`](crate::RejectReason::Draining)). So it stays until
     /// [`resume_group`](Pool::resume_group), also when no handle to the group is left,
-    /// and if there was none. A group that is draining already is drained again.
+    /// and if there was no such group. Of a group that is draining already, it closes
+    /// what that drain has not taken up yet.
     ///
     /// For a peer that is to be taken out of service. The group counts in
     /// [`Status::groups`](crate::Status::groups) meanwhile.
