@@ -147,14 +147,14 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Group<K, C> {
         let engine = self.pool.engine();
         self.members.limits.set(&engine.settings.load(), &settings);
         let own = settings != GroupSettings::new();
+        if own {
+            // Before it is said, since whoever withdraws them takes this member out.
+            let entered = self.members.roll.enter(Member::Handle);
+            debug_assert!(entered, "a group with a handle is not retired");
+        }
         // AcqRel: those who configure come one after the other.
-        if self.members.configured.swap(own, Ordering::AcqRel) != own {
-            if own {
-                let entered = self.members.roll.enter(Member::Handle);
-                debug_assert!(entered, "a group with a handle is not retired");
-            } else {
-                engine.part(&self.members, Member::Handle);
-            }
+        if self.members.configured.swap(own, Ordering::AcqRel) {
+            engine.part(&self.members, Member::Handle);
         }
         Ok(())
     }
