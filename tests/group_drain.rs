@@ -317,8 +317,7 @@ fn drained_while_a_connection_enters_to_be_leased() {
 /// As before, and the group is invalidated, which no maintenance follows.
 #[test]
 fn invalidated_while_a_connection_enters_to_be_idle() {
-    let (pool, journal) =
-        with_hook(Pool::builder().capacity(1), |pool| pool.invalidate_group(&2));
+    let (pool, journal) = with_hook(Pool::builder().capacity(1), |pool| pool.invalidate_group(&2));
     pool.put(&1, 1).unwrap();
     pool.put(&2, 2).unwrap();
     assert_eq!(pool.status().idle, 0);
