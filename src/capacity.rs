@@ -42,7 +42,7 @@ impl Capacity {
     }
 
     /// How many permits are out.
-    #[cfg(feature = "tokio")]
+    #[cfg(any(feature = "tokio", slabpool_loom))]
     pub fn used(&self) -> usize {
         // Acquire: pairs with the Release of whoever freed a permit. What became of
         // its connection is seen.

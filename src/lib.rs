@@ -93,6 +93,11 @@ pub mod model {
     pub use crate::core::ticket::{Claim, Ticket};
     pub use crate::core::{Core, Found};
 
+    /// How many connections hold a permit of this pool.
+    pub fn permits<K, C>(pool: &crate::Pool<K, C>) -> usize {
+        pool.engine().capacity.used()
+    }
+
     /// Says which lane this thread uses, modulo their number.
     pub fn choose_lane(number: usize) {
         NUMBER.with(|own| own.set(number));

@@ -5,6 +5,7 @@ mod common;
 
 use common::{Conn, Handle, Ledger, builder, check, handle, pool_of, with_group};
 use loom::thread;
+use slabpool::model::permits;
 use slabpool::{CloseReason, GroupSettings, Pool};
 
 /// Nothing is idle, all that went was drained, and the rest was never taken.
@@ -302,6 +303,32 @@ fn invalidate_against_release_and_sweep() {
         other.join().unwrap();
         assert_eq!(ledger.dropped(0), 1);
         assert_eq!(pool.status().idle, 0);
+        drop(group);
+        ledger.settle(pool, 1);
+    });
+}
+
+/// When all permits of a closed pool are free, none is given out any more, and what
+/// became of the connections is seen.
+#[test]
+fn an_empty_closed_pool_stays_empty() {
+    check(3, || {
+        let ledger = Ledger::default();
+        let (pool, group) = pool_of(0, &ledger);
+        let connection = ledger.connection(0);
+        let other = with_group(&group, |group| {
+            if let Ok(lease) = group.insert(connection) {
+                lease.touch();
+                lease.close();
+            }
+        });
+        pool.close();
+        let empty = permits(&pool) == 0;
+        let stats = pool.stats();
+        assert!(!empty || stats.inserts == stats.closes.total());
+        other.join().unwrap();
+        assert!(!empty || stats.inserts == pool.stats().inserts);
+        assert_eq!((permits(&pool), ledger.dropped(0)), (0, 1));
         drop(group);
         ledger.settle(pool, 1);
     });
