@@ -8,7 +8,7 @@ mod common;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier, Mutex, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
@@ -337,90 +337,4 @@ fn to_wait_needs_a_runtime() {
     let pool = Pool::<u8, u32>::new();
     let _lease = pool.insert(&1, 1).unwrap();
     let _ = poll_once(pool.drain(SECOND));
-}
-
-/// Threads do what they like until the pool is closed, and after.
-fn meddle(pool: &Pool<u8, Connection>, tally: &Tally, turn: usize) {
-    let key = (turn % 3) as u8;
-    match turn % 7 {
-        0 | 1 => drop(pool.put(&key, tally.connect(0))),
-        2 => pool.insert(&key, tally.connect(0)).into_iter().for_each(|lease| lease.release()),
-        3 => pool.get(&key).into_iter().for_each(|lease| lease.release()),
-        4 => drop(pool.get(&key)),
-        5 => pool.retain(|_, _, connection| connection.id == 0),
-        _ => pool.get(&key).into_iter().for_each(|lease| drop(lease.detach())),
-    }
-}
-
-/// What a complete drain says is true at that moment, and stays true.
-#[test]
-fn a_complete_drain_is_final_whatever_races_with_it() {
-    const ROUNDS: usize = if cfg!(debug_assertions) { 150 } else { 1_500 };
-    let runtime = threads();
-    for round in 0..ROUNDS {
-        let tally = Tally::default();
-        // Also with insertions that take over the permit of another connection.
-        let capacity = if round % 2 == 0 { 2 } else { 100 };
-        let pool = Pool::<u8, _>::builder().capacity(capacity).build().unwrap();
-        let (start, mut inserts) = (Barrier::new(4), 0);
-        thread::scope(|scope| {
-            for thread in 0..3 {
-                let (pool, tally, start) = (&pool, &tally, &start);
-                scope.spawn(move || {
-                    start.wait();
-                    let mut late = 0;
-                    for turn in 0..200 {
-                        meddle(pool, tally, round + thread + turn);
-                        late += usize::from(pool.is_closed());
-                        if late > 30 {
-                            break;
-                        }
-                    }
-                });
-            }
-            start.wait();
-            (0..round % 16).for_each(|_| thread::yield_now());
-            let drained = runtime.block_on(async {
-                let other = tokio::spawn(pool.drain(LONG));
-                let own = pool.drain(LONG).await;
-                assert!(complete(other.await.unwrap()));
-                own
-            });
-            assert!(complete(drained));
-            let stats = pool.stats();
-            assert_eq!(stats.inserts, stats.closes.total() + stats.taken);
-            inserts = stats.inserts;
-        });
-        assert_eq!(pool.stats().inserts, inserts, "nothing came in after that");
-        let status = pool.status();
-        assert_eq!((status.idle, status.leased, status.groups), (0, 0, 0));
-        assert_eq!(tally.alive(), 0);
-    }
-}
-
-/// The last permit comes free at the very time at which somebody begins to wait.
-#[test]
-fn no_wake_up_is_lost() {
-    const ROUNDS: usize = if cfg!(debug_assertions) { 500 } else { 10_000 };
-    let runtime = threads();
-    let barrier = Barrier::new(2);
-    thread::scope(|scope| {
-        let (send, leases) = mpsc::channel::<slabpool::PooledOwned<u8, u32>>();
-        let waiting = &barrier;
-        scope.spawn(move || {
-            for lease in leases {
-                waiting.wait();
-                lease.release();
-            }
-        });
-        for round in 0..ROUNDS {
-            let pool = Pool::<u8, u32>::new();
-            send.send(pool.insert_owned(&1, 1).unwrap()).unwrap();
-            let drain = pool.drain(LONG);
-            barrier.wait();
-            (0..round % 64).for_each(|_| std::hint::spin_loop());
-            assert!(complete(runtime.block_on(drain)));
-        }
-        drop(send);
-    });
 }

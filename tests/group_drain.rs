@@ -3,11 +3,10 @@
 
 mod common;
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Barrier, Mutex, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
-use slabpool::{Builder, CloseReason, Group, GroupSettings, Pool, RejectReason};
+use slabpool::{Builder, CloseReason, GroupSettings, Pool, RejectReason};
 
 use common::{Connection, Journal, Tally};
 
@@ -375,106 +374,4 @@ fn a_drain_that_takes_long_does_not_hold_up_the_next_one() {
     });
     assert_eq!(pool.put(&1, 3).unwrap_err().reason, RejectReason::Draining);
     assert_eq!(pool.stats().closes[CloseReason::Drained], 2);
-}
-
-/// Threads use a group in every way while another one drains and resumes it.
-fn meddle(group: &Group<u8, Connection>, tally: &Tally, turn: usize) {
-    match turn % 8 {
-        0 | 1 => drop(group.put(tally.connect(0))),
-        2 | 3 => group.insert(tally.connect(0)).into_iter().for_each(|lease| lease.release()),
-        4 => group.get().into_iter().for_each(|lease| lease.release()),
-        5 => group.get_if(|_| true).into_iter().for_each(|lease| lease.release()),
-        6 => group.pool().retain(|_, _, _| true),
-        _ => group.get().into_iter().for_each(|lease| drop(lease.detach())),
-    }
-}
-
-#[test]
-fn whatever_races_with_a_drain_nothing_stays_idle() {
-    const ROUNDS: usize = if cfg!(debug_assertions) { 300 } else { 3_000 };
-    for lanes in [1, 3] {
-        let tally = Tally::default();
-        let pool = Pool::<u8, _>::builder().lanes(lanes).idle_timeout(None).build().unwrap();
-        let (group, start, end) = (pool.group(&1), Barrier::new(4), Barrier::new(4));
-        thread::scope(|scope| {
-            for thread in 0..3 {
-                let (group, tally, start, end) = (&group, &tally, &start, &end);
-                scope.spawn(move || {
-                    for round in 0..ROUNDS {
-                        start.wait();
-                        (0..8).for_each(|turn| meddle(group, tally, round + thread * 3 + turn));
-                        end.wait();
-                    }
-                });
-            }
-            for round in 0..ROUNDS {
-                start.wait();
-                if round % 3 == 0 {
-                    pool.drain_group(&1);
-                    pool.resume_group(&1);
-                }
-                group.drain();
-                assert!(group.get().is_none());
-                end.wait();
-                // Nobody is at work now, and no maintenance was done.
-                let status = pool.status();
-                assert_eq!((status.idle, status.leased, tally.alive()), (0, 0, 0));
-                group.resume();
-            }
-        });
-        let stats = pool.stats();
-        assert_eq!(stats.inserts, stats.closes.total() + stats.taken);
-        assert_eq!(stats.closes.total(), stats.closes[CloseReason::Drained]);
-        drop(group);
-        assert_eq!(pool.status().groups, 0);
-    }
-}
-
-/// All of them through one handle: it alone keeps the group when the mark goes.
-#[test]
-fn threads_that_drain_and_resume_agree_on_who_keeps_the_group() {
-    let pool = Pool::<u8, u32>::new();
-    let group = pool.group(&1);
-    let over = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let threads = [
-            scope.spawn(|| (0..3_000).for_each(|_| group.drain())),
-            scope.spawn(|| (0..3_000).for_each(|_| group.resume())),
-        ];
-        scope.spawn(|| {
-            while !over.load(Ordering::Relaxed) {
-                drop(group.put(1));
-                pool.drain_group(&1);
-                pool.resume_group(&1);
-            }
-        });
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
-        over.store(true, Ordering::Relaxed);
-    });
-    group.resume();
-    group.clear();
-    assert_eq!(pool.status().groups, 1);
-    group.put(7).expect("the handle keeps the group");
-    assert_eq!(pool.get(&1).unwrap().detach(), 7);
-    drop(group);
-    assert_eq!(pool.status().groups, 0);
-}
-
-#[test]
-fn threads_that_configure_agree_on_who_keeps_the_group() {
-    let pool = Pool::<u8, u32>::new();
-    let group = pool.group(&1);
-    thread::scope(|scope| {
-        let own = GroupSettings::new().max_idle(1);
-        for settings in [own, GroupSettings::new()] {
-            let group = &group;
-            scope.spawn(move || (0..3_000).for_each(|_| group.configure(settings).unwrap()));
-        }
-    });
-    group.configure(GroupSettings::new()).unwrap();
-    assert_eq!(pool.status().groups, 1);
-    group.put(7).unwrap();
-    assert_eq!(pool.get(&1).unwrap().detach(), 7, "the key leads to the same group");
-    drop(group);
-    assert_eq!(pool.status().groups, 0);
 }
