@@ -17,6 +17,7 @@ use crate::core::tagged::NIL;
 use crate::core::ticket::{Claim, SPARE};
 use crate::core::{Core, Found};
 use crate::directory::Directory;
+use crate::drain::outdated;
 use crate::error::CloseReason;
 use crate::group::Members;
 use crate::limits::{Limits, Tuning};
@@ -204,7 +205,7 @@ impl<K, C> Engine<K, C> {
         } else if Mark::is_doomed(mark) {
             CloseReason::Removed
         } else if !Mark::is_of(mark, self.generation_of(&record.group)) {
-            CloseReason::Invalidated
+            outdated(&record.group.lanes, mark)
         } else if now >= record.retire_at {
             CloseReason::Lifetime
         } else if seat.is_expired(now) {
@@ -254,25 +255,16 @@ impl<K, C> Engine<K, C> {
         let cap = group.limits.max_idle();
         // SAFETY: the caller holds the pool, and with it the stock (N1).
         let lanes = unsafe { group.lanes.lasting() };
-        self.shelve(seat, claim, ticket, generation, lanes, cap);
+        self.shelve(seat, claim, ticket, lanes, cap);
     }
 
     /// Makes a connection idle: the last step of a release, and of a put.
     ///
-    /// The caller owns seat and ticket, and does so no longer. `generation` is the
-    /// pool's, read before the connection was found fit. Of the group there are only
-    /// the lanes: as soon as the seat rests, an evictor may close the connection, and
-    /// the group may go, before the ticket is pushed (see [`Stock`]).
+    /// The caller owns seat and ticket, and does so no longer. Of the group there are
+    /// only the lanes: as soon as the seat rests, an evictor may close the connection,
+    /// and the group may go, before the ticket is pushed (see [`Stock`]).
     #[inline(always)]
-    pub fn shelve(
-        &self,
-        seat: &Seat,
-        claim: Claim,
-        ticket: u32,
-        generation: u32,
-        lanes: &Lanes,
-        cap: u32,
-    ) {
+    pub fn shelve(&self, seat: &Seat, claim: Claim, ticket: u32, lanes: &Lanes, cap: u32) {
         let own = Found::of(&self.core, seat, ticket);
         own.set_incarnation(claim.incarnation);
         seat.state.rest(claim.incarnation);
@@ -282,7 +274,7 @@ impl<K, C> Engine<K, C> {
             return;
         }
         // From here on the connection is anybody's.
-        self.check_shelved(seat, claim, generation);
+        self.check_shelved(seat, claim, lanes);
     }
 
     /// Pushes the ticket of a connection that was made idle, or closes the
@@ -298,29 +290,32 @@ impl<K, C> Engine<K, C> {
     }
 
     /// What must be done after a connection was made idle: see that the pool still
-    /// was open and the connection not doomed when it was. `generation` is the
-    /// pool's, read before.
+    /// was open when it was, and the connection neither doomed nor of a former
+    /// generation.
     #[inline(always)]
-    pub fn check_shelved(&self, seat: &Seat, claim: Claim, generation: u32) {
-        // If the seat is another connection's by now, `reconsider` does nothing.
-        if Mark::is_doomed(seat.mark.get()) || self.generation() != generation {
-            self.reconsider(seat, claim);
+    pub fn check_shelved(&self, seat: &Seat, claim: Claim, lanes: &Lanes) {
+        let generation = self.generation().wrapping_add(lanes.era.generation());
+        // If the seat is another connection's by now, or the lanes another group's,
+        // `reconsider` does nothing.
+        if !Mark::is_of(seat.mark.get(), generation) {
+            self.reconsider(seat, claim, lanes);
         }
     }
 
     /// Removes a connection that was made idle while the pool was closed or
-    /// invalidated, or while it was doomed itself.
+    /// invalidated, or its group drained or invalidated, or while it was doomed itself.
     ///
-    /// Both raise the tags of the group's heads after they have said so: a push
+    /// All of them raise the tags of the group's heads after they have said so: a push
     /// that comes later sees it (`Head::bump`), one that came before is seen.
     #[cold]
-    fn reconsider(&self, seat: &Seat, claim: Claim) {
+    fn reconsider(&self, seat: &Seat, claim: Claim, lanes: &Lanes) {
+        let mark = seat.mark.get();
         let reason = if self.is_closed() {
             CloseReason::Closed
-        } else if Mark::is_doomed(seat.mark.get()) {
+        } else if Mark::is_doomed(mark) {
             CloseReason::Removed
         } else {
-            CloseReason::Invalidated
+            outdated(lanes, mark)
         };
         self.remove_idle(claim, reason);
     }

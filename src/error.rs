@@ -78,6 +78,9 @@ pub enum RejectReason {
     /// The idle timeout is zero, so that the connection could never be leased.
     /// Only for connections that were to be idle at once.
     NeverIdle,
+    /// The group is [draining](crate::Group::drain): it takes nothing until it is
+    /// [resumed](crate::Group::resume).
+    Draining,
     /// The pool was closed. Permanent.
     Closed,
     /// More live threads than the slab has shards for have put connections into
@@ -98,6 +101,7 @@ impl fmt::Display for RejectReason {
                 write!(f, "the group has its {max_idle} idle connections already")
             }
             Self::NeverIdle => f.write_str("the idle timeout is zero"),
+            Self::Draining => f.write_str("the group is draining"),
             Self::Closed => f.write_str("the pool is closed"),
             Self::TooManyThreads { threads_max } => {
                 write!(f, "more than {threads_max} live threads insert connections")

@@ -54,6 +54,8 @@ impl<K, C> Engine<K, C> {
         // SeqCst: pairs with the fence in `join`. Either the insertion sees the
         // new generation, or the caller finds its group in the directory.
         fence(Ordering::SeqCst);
+        // No permit from now on: those that are out are all that there will be.
+        self.capacity.close();
     }
 
     /// Enters the group of `key`, and makes it if there is none.

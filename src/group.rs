@@ -13,8 +13,6 @@ pub(crate) struct Members<K> {
     /// Where the idle connections are. Apart from the rest, which is read-mostly.
     pub lanes: Loan,
     pub limits: Limits,
-    /// Raised when the group is invalidated.
-    generation: AtomicU32,
     /// Void tickets left in the lanes since they were compacted last; about.
     garbage: AtomicU32,
     pub roll: Roll,
@@ -35,7 +33,6 @@ impl<K> Members<K> {
         Self {
             lanes,
             limits,
-            generation: AtomicU32::new(0),
             garbage: AtomicU32::new(0),
             roll,
             tally: GroupTally::default(),
@@ -47,13 +44,14 @@ impl<K> Members<K> {
 
     #[inline(always)]
     pub fn generation(&self) -> u32 {
-        // Relaxed: a number that only rises; who raised it long ago is seen.
-        self.generation.load(Ordering::Relaxed)
+        self.lanes.era.generation()
     }
 
     pub fn invalidate(&self) {
-        // Release: pairs with nothing that is modelled; makes it prompt.
-        self.generation.fetch_add(1, Ordering::Release);
+        self.lanes.era.invalidate();
+        // A release that comes later sees it (`check_shelved`); what one has made idle
+        // before, the sweep sees that the caller asks for.
+        self.lanes.barrier();
     }
 
     /// Counts a void ticket; true when it is time to compact.

@@ -28,6 +28,10 @@ impl<K, C> Group<K, C> {
     pub(crate) fn new(pool: Pool<K, C>, members: Arc<Members<K>>) -> Self {
         Self { pool, members }
     }
+
+    pub(crate) fn members(&self) -> &Arc<Members<K>> {
+        &self.members
+    }
 }
 
 impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Group<K, C> {
@@ -148,14 +152,14 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Group<K, C> {
         let engine = self.pool.engine();
         self.members.limits.set(&engine.settings.load(), &settings);
         let own = settings != GroupSettings::new();
+        if own {
+            // Before it is said, since whoever withdraws them takes this member out.
+            let entered = self.members.roll.enter(Member::Handle);
+            debug_assert!(entered, "a group with a handle is not retired");
+        }
         // AcqRel: those who configure come one after the other.
-        if self.members.configured.swap(own, Ordering::AcqRel) != own {
-            if own {
-                let entered = self.members.roll.enter(Member::Handle);
-                debug_assert!(entered, "a group with a handle is not retired");
-            } else {
-                engine.part(&self.members, Member::Handle);
-            }
+        if self.members.configured.swap(own, Ordering::AcqRel) {
+            engine.part(&self.members, Member::Handle);
         }
         Ok(())
     }

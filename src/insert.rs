@@ -22,8 +22,6 @@ struct Admitted<K, C> {
     ticket: u32,
     incarnation: u64,
     serial: u64,
-    /// The pool's generation when it was found open.
-    generation: u32,
 }
 
 /// How a connection begins its life in the pool.
@@ -59,7 +57,7 @@ impl<K, C> Engine<K, C> {
         let cap = group.limits.max_idle();
         // SAFETY: the caller holds the pool, and with it the stock (N1).
         let lanes = unsafe { group.lanes.lasting() };
-        let Admitted { place, seat: index, ticket, incarnation, serial, generation } =
+        let Admitted { place, seat: index, ticket, incarnation, serial } =
             self.admit(group, connection, patience, Start::Idle)?;
         let token = Token { serial, key: place.key };
         let seat = self.core.seats.get(index);
@@ -75,7 +73,7 @@ impl<K, C> Engine<K, C> {
             }
         }
         // If others filled the group meanwhile, it is closed as a release would be.
-        self.shelve(seat, claim, ticket, generation, lanes, cap);
+        self.shelve(seat, claim, ticket, lanes, cap);
         // Not sooner: the reaper would find the seat vacant, and forget it. If it is
         // another connection's by now, the reaper looks at that once too often.
         self.watch(index, seat.stamp.get());
@@ -117,21 +115,28 @@ impl<K, C> Engine<K, C> {
                 // SAFETY: just inserted, and not used from here on.
                 unsafe { self.store.remove(place.key) };
                 self.leave(&group);
-                let reason = RejectReason::Full { capacity: self.capacity.max() };
+                let reason = if self.capacity.is_closed() {
+                    RejectReason::Closed
+                } else {
+                    RejectReason::Full { capacity: self.capacity.max() }
+                };
                 Err(self.reject(connection, reason))
             }
         }
     }
 
-    /// The pool's generation, or why a connection cannot be taken, whatever room
-    /// there is.
+    /// The generation of a connection that is taken now, or why it cannot be, whatever
+    /// room there is. Of whatever closes the pool or drains the group from now on, it is
+    /// not the generation.
     fn admission(
         &self,
         group: &Members<K>,
         patience: u64,
         start: Start,
     ) -> Result<u32, RejectReason> {
-        let generation = self.open_generation().ok_or(RejectReason::Closed)?;
+        let of_pool = self.open_generation().ok_or(RejectReason::Closed)?;
+        let of_group = group.lanes.era.open_generation().ok_or(RejectReason::Draining)?;
+        let generation = of_pool.wrapping_add(of_group);
         if start == Start::Leased {
             return Ok(generation);
         }
@@ -199,8 +204,7 @@ impl<K, C> Engine<K, C> {
             Start::Leased => incarnation.wrapping_sub(1),
             Start::Idle => incarnation,
         };
-        let generation_of = generation.wrapping_add(group.generation());
-        seat.fill(place.record.as_ptr().cast(), serial, generation_of);
+        seat.fill(place.record.as_ptr().cast(), serial, generation);
         card.born.set(now);
         card.retire_at.set(record.retire_at);
         card.uses_base.set(record.uses_base);
@@ -209,7 +213,7 @@ impl<K, C> Engine<K, C> {
         seat.deadline.set(now.saturating_add(patience).min(record.retire_at));
         permit.leave();
         self.counters.inserts.add();
-        Admitted { place, seat: index, ticket, incarnation, serial, generation }
+        Admitted { place, seat: index, ticket, incarnation, serial }
     }
 
     fn reject(&self, connection: C, reason: RejectReason) -> Rejected<C> {

@@ -36,6 +36,7 @@ mod config;
 mod connection;
 mod core;
 mod directory;
+mod drain;
 mod ending;
 mod engine;
 mod error;
@@ -64,6 +65,8 @@ mod watch;
 
 pub use builder::Builder;
 pub use connection::{CloseMode, Connection, Liveness};
+#[cfg(feature = "tokio")]
+pub use drain::Drained;
 pub use error::{CloseReason, ConfigError, RejectReason, Rejected};
 pub use ghosts::{Ago, Ghosts};
 pub use handle::Group;
@@ -99,6 +102,11 @@ pub mod model {
     pub use crate::core::tagged::{Head, NIL};
     pub use crate::core::ticket::{Claim, Ticket};
     pub use crate::core::{Core, Found};
+
+    /// How many connections hold a permit of this pool.
+    pub fn permits<K, C>(pool: &crate::Pool<K, C>) -> usize {
+        pool.engine().capacity.used()
+    }
 
     /// Says which lane this thread uses, modulo their number.
     pub fn choose_lane(number: usize) {

@@ -36,7 +36,7 @@ pub enum Miss {
     Evicted,
     /// Only of `get_if`: there were connections, and the predicate refused them.
     Predicate,
-    /// The pool is closed.
+    /// The pool is closed, or the group drained.
     Closed,
 }
 
@@ -177,7 +177,9 @@ impl<K, C> Engine<K, C> {
     #[inline(never)]
     pub fn missed(&self, hash: u64, group: Option<&Members<K>>, met: Met, now: u64) {
         let miss = match met.0 {
-            _ if self.is_closed() => Miss::Closed,
+            _ if self.is_closed() || group.is_some_and(|group| group.lanes.era.is_draining()) => {
+                Miss::Closed
+            }
             // There was one. Whether the predicate had liked another is not known.
             Some(Miss::Predicate) => Miss::Predicate,
             met => {

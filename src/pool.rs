@@ -221,8 +221,8 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Pool<K, C> {
         self.engine.directory.with(key, |group| self.engine.clear(group, CloseReason::Cleared));
     }
 
-    /// Shows each idle connection to `keep`, and closes it if that returns `false`.
-    /// Leases are not touched.
+    /// Shows each idle connection to `keep`, and closes it if that returns `false`, or if
+    /// it was invalidated. Leases are not touched.
     ///
     /// While `keep` looks at a connection, it is `keep`'s: a get that would miss
     /// because of that yields the processor some times, then misses.
@@ -255,6 +255,10 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Pool<K, C> {
 
     /// Closes the pool, for good: everything idle at once, everything leased on
     /// release. From now on gets find nothing and insertions are rejected.
+    ///
+    /// To wait for the leases, use `Pool::drain`. Without the feature `tokio`, look at
+    /// [`status`](Pool::status) until nothing is leased: that number does not rise any
+    /// more, but for insertions that had begun when the pool was closed.
     pub fn close(&self) {
         self.engine.close();
     }

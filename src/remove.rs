@@ -7,6 +7,7 @@ use crate::config::Probe;
 use crate::core::seat::{Mark, Seat};
 use crate::core::state::Phase;
 use crate::core::ticket::Claim;
+use crate::drain::outdated;
 use crate::engine::{Engine, RawLease, record_of};
 use crate::error::CloseReason;
 use crate::group::Members;
@@ -124,8 +125,9 @@ impl<K, C> Engine<K, C> {
     /// Closes the idle connections that were invalidated.
     pub fn sweep(&self) {
         self.inspect_idle(|record, seat, _| {
-            let fit = Mark::is_of(seat.mark.get(), self.generation_of(&record.group));
-            fit.then_some(()).ok_or(CloseReason::Invalidated)
+            let mark = seat.mark.get();
+            let fit = Mark::is_of(mark, self.generation_of(&record.group));
+            fit.then_some(()).ok_or_else(|| outdated(&record.group.lanes, mark))
         });
     }
 
@@ -154,10 +156,9 @@ impl<K, C> Engine<K, C> {
     /// Holds an idle connection, until what this returns is dropped. `None` if it is not
     /// idle any more, or the pool was closed: then it is the closer's.
     pub fn inspect<'a>(&'a self, seat: &'a Seat, claim: Claim) -> Option<Inspection<'a, K, C>> {
-        let generation = self.open_generation()?;
+        self.open_generation()?;
         let inspected = seat.state.inspect(claim.incarnation);
-        inspected.then_some(())?;
-        Some(Inspection { engine: self, seat, claim, generation })
+        inspected.then(|| Inspection { engine: self, seat, claim })
     }
 
     /// Leases the newest connection that `wanted` agrees to. The others stay where
@@ -262,25 +263,23 @@ pub(crate) struct Inspection<'a, K, C> {
     engine: &'a Engine<K, C>,
     seat: &'a Seat,
     claim: Claim,
-    /// The pool's, before.
-    generation: u32,
 }
 
 impl<K, C> Drop for Inspection<'_, K, C> {
     fn drop(&mut self) {
-        let Self { engine, seat, claim, generation } = *self;
-        if seat.state.restore(claim.incarnation) {
-            return engine.check_shelved(seat, claim, generation);
-        }
-        // A getter met the ticket and removed it.
-        // SAFETY: the inspection still owns the seat (S2).
+        let Self { engine, seat, claim } = *self;
+        // SAFETY: the inspection owns the seat (S2), until it restores it.
         let record = unsafe { record_of::<K, C>(seat) };
+        // SAFETY: the caller holds the pool, and with it the stock (N1).
+        let lanes = unsafe { record.group.lanes.lasting() };
+        if seat.state.restore(claim.incarnation) {
+            return engine.check_shelved(seat, claim, lanes);
+        }
+        // A getter met the ticket and removed it. So the seat is still the inspection's.
         match engine.core.take_ticket(claim.seat) {
             Some(ticket) => {
                 let cap = record.group.limits.max_idle();
-                // SAFETY: the caller holds the pool, and with it the stock (N1).
-                let lanes = unsafe { record.group.lanes.lasting() };
-                engine.shelve(seat, claim, ticket, generation, lanes, cap);
+                engine.shelve(seat, claim, ticket, lanes, cap);
             }
             None => engine.discard(claim, CloseReason::Cleared),
         }

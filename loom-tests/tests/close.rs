@@ -148,7 +148,7 @@ fn invalidate_against_maintain() {
 /// A get after an invalidation finds nothing.
 #[test]
 fn invalidate_against_release() {
-    check_all(|| {
+    check(3, || {
         let ledger = Ledger::default();
         let (pool, group) = pool_of(1, &ledger);
         let lease = group.get().unwrap();

@@ -3,6 +3,7 @@
 //! A thread pushes to its own lane and pops from its own lane first, then from
 //! the others, so that order is LIFO per lane.
 
+use crate::core::era::Era;
 use crate::core::lane::Lane;
 use crate::core::seat::Seat;
 use crate::core::ticket::{Claim, Ticket};
@@ -14,11 +15,14 @@ pub struct Lanes {
     /// In place, since most groups have no other.
     first: Lane,
     rest: Box<[Lane]>,
+    /// Beside `rest`, which every push and pop reads, and away from the heads.
+    pub era: Era,
 }
 
 impl Lanes {
     pub fn new(count: usize) -> Self {
-        Self { first: Lane::new(), rest: (1..count).map(|_| Lane::new()).collect() }
+        let rest = (1..count).map(|_| Lane::new()).collect();
+        Self { first: Lane::new(), rest, era: Era::new() }
     }
 
     fn all(&self) -> impl Iterator<Item = &Lane> {

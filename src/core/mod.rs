@@ -11,6 +11,7 @@
 //! | [`lane`] | a LIFO of tickets that can be cleaned while in use |
 //! | [`chain`] | going down what hangs from a head |
 //! | [`lanes`] | the lanes of one group |
+//! | [`era`] | from which time a group's connections are |
 //! | [`stock`] | lanes on loan, which outlive their group |
 //! | [`lru`] | which idle connection goes when the pool is full |
 //! | [`wheel`] | the timer wheel, plain and single-threaded |
@@ -18,6 +19,7 @@
 
 pub mod arena;
 pub mod chain;
+pub mod era;
 pub mod ghost;
 pub mod lane;
 pub mod lanes;

@@ -68,7 +68,7 @@ impl Field {
 #[derive(Debug)]
 pub struct Mark(AtomicU64);
 
-const GENERATION_MASK: u32 = u32::MAX >> 1;
+pub const GENERATION_MASK: u32 = u32::MAX >> 1;
 const DOOMED: u64 = 1 << 31;
 
 impl Mark {

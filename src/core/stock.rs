@@ -44,6 +44,7 @@ impl Stock {
             Place(NonNull::from(Box::leak(lanes)))
         });
         let loan = Loan { place, stock: Arc::clone(self) };
+        debug_assert!(!loan.era.is_draining(), "that would have kept the group");
         // Void tickets that were pushed too late.
         loan.drain(core, |_| {});
         loan

@@ -119,6 +119,8 @@ impl Run {
                 self.oracle.invalidate(|other| other == key);
             }
             Op::Configure { key, own } => self.configure(key, own),
+            Op::Drain { key } => self.drain(key),
+            Op::Resume { key } => self.resume(key),
             Op::Handle { key } => {
                 self.handles.push((key, self.pool.group(&key)));
                 self.oracle.group(key).handles += 1;
@@ -271,6 +273,23 @@ impl Run {
         self.oracle.close_idle(CloseReason::Cleared, |_, id, told| {
             !(rule.agrees(told) && (id % 2 == 1) == odd)
         });
+        self.oracle.close_unfit();
+    }
+
+    fn drain(&mut self, key: u8) {
+        match self.handles.iter().find(|(other, _)| *other == key) {
+            Some((_, handle)) => handle.drain(),
+            None => self.pool.drain_group(&key),
+        }
+        self.oracle.drain(key);
+    }
+
+    fn resume(&mut self, key: u8) {
+        match self.handles.iter().find(|(other, _)| *other == key) {
+            Some((_, handle)) => handle.resume(),
+            None => self.pool.resume_group(&key),
+        }
+        self.oracle.resume(key);
     }
 
     fn configure(&mut self, key: u8, own: Option<Limits>) {
@@ -320,6 +339,9 @@ impl Run {
             let leased = expected.map_or(0, |group| group.leased);
             let groups = usize::from(expected.is_some());
             assert_eq!((status.idle, status.leased, status.groups), (idle, leased, groups));
+        }
+        for (key, handle) in &self.handles {
+            assert_eq!(handle.is_draining(), oracle.groups[key].draining);
         }
         let stats = self.pool.stats();
         assert_eq!(stats.hits, oracle.hits, "hits");

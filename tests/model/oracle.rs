@@ -28,6 +28,7 @@ pub struct Connection {
     uses: u64,
     doomed: bool,
     invalid: bool,
+    drained: bool,
     leased: bool,
 }
 
@@ -39,6 +40,7 @@ pub struct Group {
     pub handles: usize,
     limits: Limits,
     configured: bool,
+    pub draining: bool,
 }
 
 /// A predicate on what a connection says of itself.
@@ -116,13 +118,15 @@ impl Oracle {
             handles: 0,
             limits,
             configured: false,
+            draining: false,
         })
     }
 
     /// Groups that nobody is in are gone.
     pub fn forget_empty_groups(&mut self) {
         self.groups.retain(|_, group| {
-            !group.idle.is_empty() || group.leased > 0 || group.handles > 0 || group.configured
+            let kept = group.handles > 0 || group.configured || group.draining;
+            kept || !group.idle.is_empty() || group.leased > 0
         });
     }
 
@@ -159,6 +163,8 @@ impl Oracle {
             Some(CloseReason::Closed)
         } else if connection.doomed {
             Some(CloseReason::Removed)
+        } else if connection.drained {
+            Some(CloseReason::Drained)
         } else if connection.invalid {
             Some(CloseReason::Invalidated)
         } else if self.now >= connection.retire_at {
@@ -283,7 +289,7 @@ impl Oracle {
             group.idle.push(id);
         }
         let (uses, stamp, born) = (u64::from(leased), now, now);
-        let (doomed, invalid) = (false, false);
+        let (doomed, invalid, drained) = (false, false, false);
         self.connections.insert(
             id,
             Connection {
@@ -296,6 +302,7 @@ impl Oracle {
                 uses,
                 doomed,
                 invalid,
+                drained,
                 leased,
             },
         );
@@ -311,6 +318,8 @@ impl Oracle {
         let Limits { idle_timeout, max_idle, .. } = group.limits;
         if closed {
             Some(RejectReason::Closed)
+        } else if group.draining {
+            Some(RejectReason::Draining)
         } else if !leased && patience.min(idle_timeout) == 0 {
             Some(RejectReason::NeverIdle)
         } else if let Some(max_idle) = max_idle.filter(|&cap| !leased && group.idle.len() >= cap) {
@@ -368,6 +377,30 @@ impl Oracle {
         for connection in self.connections.values_mut().filter(|c| which(c.key)) {
             connection.invalid = true;
         }
+    }
+
+    /// Closes what is idle and was invalidated.
+    pub fn close_unfit(&mut self) {
+        for (_, id, _) in self.idle() {
+            if self.connections[&id].invalid {
+                self.close_one(id, CloseReason::Invalidated);
+            }
+        }
+    }
+
+    pub fn drain(&mut self, key: u8) {
+        self.group(key).draining = true;
+        for connection in self.connections.values_mut().filter(|c| c.key == key) {
+            connection.drained = true;
+        }
+        self.close_idle(CloseReason::Drained, |other, _, _| other == key);
+    }
+
+    pub fn resume(&mut self, key: u8) {
+        if let Some(group) = self.groups.get_mut(&key) {
+            group.draining = false;
+        }
+        self.forget_empty_groups();
     }
 
     /// Maintenance must close what was invalidated, and what expired a tick ago; it

@@ -79,6 +79,8 @@ fn maintain(pool: &Pool<u8, usize>, round: usize) {
     assert!(pool.put_with(&1, round, options).is_ok());
     pool.clear_group(&1);
     pool.invalidate_group(&1);
+    pool.drain_group(&1);
+    pool.resume_group(&1);
     assert!(pool.status().idle <= 64);
 }
 
