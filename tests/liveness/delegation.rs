@@ -65,10 +65,7 @@ fn a_pool_of_different_connections_is_possible() {
         Box::new(Box::new(Simple(Liveness::Closed))),
     ];
     let said: Vec<_> = connections.iter_mut().map(poll).collect();
-    assert_eq!(
-        said,
-        [Poll::Ready(Liveness::Alive), Poll::Pending, Poll::Ready(Liveness::Closed)]
-    );
+    assert_eq!(said, [Poll::Ready(Liveness::Alive), Poll::Pending, Poll::Ready(Liveness::Closed)]);
 }
 
 #[test]

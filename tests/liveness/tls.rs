@@ -10,9 +10,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::version::{TLS12, TLS13};
-use tokio_rustls::rustls::{
-    ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion,
-};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream, client, server};
 
 use crate::sockets::{reset, tcp};
@@ -255,7 +253,11 @@ async fn an_end_without_a_goodbye_is_an_end() {
             let watcher = Watcher::new();
             assert_eq!(watcher.poll(&mut client), IDLE);
             let (socket, _) = server.into_inner();
-            if crash { reset(socket) } else { drop(socket) }
+            if crash {
+                reset(socket)
+            } else {
+                drop(socket)
+            }
             watcher.woken().await;
             assert_eq!(watcher.poll(&mut client), CLOSED);
             assert_eq!(client.liveness(), Liveness::Closed);
@@ -369,6 +371,30 @@ async fn a_goodbye_does_not_wait() {
     assert!(client.get_ref().1.wants_write(), "it could not be sent");
     drop(client);
     server.read(&mut [0]).await.unwrap_err();
+}
+
+/// Its handshake goes on when something is written, and is not ours to go on with.
+#[tokio::test]
+async fn a_stream_that_may_send_early_data_is_left_alone() {
+    let (mut client_config, mut server_config) = configs(&TLS13, 2);
+    Arc::get_mut(&mut client_config).unwrap().enable_early_data = true;
+    Arc::get_mut(&mut server_config).unwrap().max_early_data_size = 1_024;
+    let connector = TlsConnector::from(client_config).early_data(true);
+    let acceptor = TlsAcceptor::from(server_config);
+    // For a ticket.
+    let (client, server) = tcp().await;
+    let name = ServerName::try_from("localhost").unwrap();
+    let (client, server) =
+        tokio::join!(connector.connect(name.clone(), client), acceptor.accept(server));
+    exchange(&mut client.unwrap(), &mut server.unwrap()).await;
+
+    let (client, _server) = tcp().await;
+    let mut client = connector.connect(name, client).await.unwrap();
+    assert!(client.get_ref().1.is_handshaking());
+    let watcher = Watcher::new();
+    assert_eq!(client.liveness(), Liveness::Alive);
+    assert_eq!(watcher.poll(&mut client), Poll::Ready(Liveness::Alive));
+    assert_eq!((watcher.clones(), watcher.wakes()), (0, 0));
 }
 
 #[tokio::test]
