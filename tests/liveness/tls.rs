@@ -344,6 +344,7 @@ async fn both_modes_say_goodbye() {
                 client.get_mut().1.refresh_traffic_keys().unwrap();
             }
             client.prepare_close(mode);
+            assert!(!client.get_ref().1.wants_write(), "one attempt sends it all");
             client.prepare_close(mode);
             drop(client);
             // Without a goodbye this is an error.
@@ -395,6 +396,7 @@ async fn a_stream_that_may_send_early_data_is_left_alone() {
     assert_eq!(client.liveness(), Liveness::Alive);
     assert_eq!(watcher.poll(&mut client), Poll::Ready(Liveness::Alive));
     assert_eq!((watcher.clones(), watcher.wakes()), (0, 0));
+    assert!(client.get_ref().1.is_handshaking());
 }
 
 #[tokio::test]
