@@ -40,7 +40,7 @@ impl Connection for Simple {
     }
 }
 
-fn poll(connection: &mut (impl Connection + ?Sized)) -> Poll<Liveness> {
+fn poll<C: Connection + ?Sized>(connection: &mut C) -> Poll<Liveness> {
     connection.poll_liveness(&mut Context::from_waker(Waker::noop()))
 }
 

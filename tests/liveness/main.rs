@@ -8,11 +8,11 @@ mod blocking;
 mod delegation;
 #[cfg(feature = "hyper")]
 mod http;
-#[cfg(feature = "net")]
+#[cfg(all(feature = "net", unix))]
 mod outside;
-#[cfg(feature = "net")]
+#[cfg(all(feature = "net", unix))]
 mod sockets;
-#[cfg(feature = "rustls")]
+#[cfg(all(feature = "rustls", unix))]
 mod tls;
-#[cfg(any(feature = "hyper", feature = "net"))]
+#[cfg(any(feature = "hyper", all(feature = "net", unix)))]
 mod watcher;

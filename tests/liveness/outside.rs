@@ -1,12 +1,13 @@
 //! Tokio's sockets where no runtime is entered, and where it has gone.
 
+use std::task::Poll;
+
 use slabpool::{Connection, Liveness};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::sockets::tcp;
 use crate::watcher::Watcher;
-use std::task::Poll;
 
 /// A runtime whose driver runs, and a connection of it.
 fn elsewhere() -> (Runtime, TcpStream, TcpStream) {
