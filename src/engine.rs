@@ -6,6 +6,7 @@ use std::ptr::NonNull;
 use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
+use crossbeam_queue::SegQueue;
 
 use crate::capacity::Capacity;
 use crate::config::Config;
@@ -50,6 +51,8 @@ pub(crate) struct Engine<K, C> {
     pub serials: AtomicU64,
     pub counters: Counters,
     pub maintainer: Maintainer,
+    /// Groups of which maintenance had the last reference: they hold a key of the user's.
+    pub orphans: SegQueue<Members<K>>,
     /// For the reaper that the first insertion starts.
     #[cfg_attr(not(feature = "tokio"), expect(dead_code, reason = "the reaper needs it"))]
     pub me: Weak<Self>,
@@ -133,6 +136,7 @@ impl<K, C> Engine<K, C> {
             serials: AtomicU64::new(first_serial),
             counters: Counters::new(),
             maintainer: Maintainer::new(config.tick, config.clock.now()),
+            orphans: SegQueue::new(),
             tuning: Tuning::new(&settings),
             settings: ArcSwap::from_pointee(settings),
             config,
@@ -154,7 +158,7 @@ impl<K, C> Engine<K, C> {
         let mut left_over = NIL;
         if let Some((ticket, seat)) = group.lanes.pop_home(&self.core) {
             if seat.state.claim(seat.ticket.incarnation()).is_ok() {
-                if self.is_fit(seat, group, now) {
+                if self.is_fit(seat, group, now) || self.is_spared(seat, group, now) {
                     return Some((seat, ticket));
                 }
                 self.refuse(RawLease::new(seat, ticket, now, true));
@@ -176,7 +180,10 @@ impl<K, C> Engine<K, C> {
             while let Some((ticket, found)) = popped.take().or_else(|| group.lanes.pop(&self.core))
             {
                 match redeem(found.seat, found.ticket.incarnation()) {
-                    Redeemed::Leased if self.is_fit(found.seat, group, now) => {
+                    Redeemed::Leased
+                        if self.is_fit(found.seat, group, now)
+                            || self.is_spared(found.seat, group, now) =>
+                    {
                         return Some((found.seat, ticket));
                     }
                     Redeemed::Leased => {

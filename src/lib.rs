@@ -30,6 +30,7 @@
 //! once. Where one connection serves several requests at a time, a pool of
 //! exclusive connections is the wrong tool.
 
+mod ageing;
 mod builder;
 mod capacity;
 mod config;
@@ -48,12 +49,14 @@ mod limits;
 mod pool;
 mod reaper;
 mod remove;
+mod retirement;
 mod settings;
 mod stats;
 mod store;
 mod sync;
 mod time;
 mod token;
+mod trim;
 
 pub use builder::Builder;
 pub use connection::{CloseMode, Connection, Liveness};

@@ -17,18 +17,19 @@ use std::time::Duration;
 
 use crossbeam_queue::SegQueue;
 
+use crate::ageing::{Ageing, Verdict};
 use crate::core::seat::Alarm;
 use crate::core::state::Phase;
 use crate::core::ticket::Claim;
 use crate::core::wheel::Wheel;
 use crate::ending::Removed;
-use crate::engine::{Engine, record_of};
+use crate::engine::Engine;
 use crate::error::CloseReason;
 use crate::sync::{AtomicBool, Ordering, Step};
 use crate::time::NEVER;
 
 /// Closes in one step.
-const CLOSES_PER_STEP: usize = if cfg!(slabpool_loom) { 2 } else { 256 };
+pub(crate) const CLOSES_PER_STEP: usize = if cfg!(slabpool_loom) { 2 } else { 256 };
 
 /// A tick is this part of the idle timeout, within these limits.
 const TICK_PART: u32 = 32;
@@ -52,21 +53,22 @@ pub(crate) struct Maintainer {
     /// Whether an alarm was moved forward by a release, which tells nobody.
     hurried: AtomicBool,
     /// Nanoseconds.
-    tick: u64,
+    pub tick: u64,
     /// Whether a reaper that an insertion has started is running.
     #[cfg(feature = "tokio")]
     running: std::sync::atomic::AtomicBool,
 }
 
 #[derive(Debug)]
-struct Work {
+pub(crate) struct Work {
     wheel: Wheel,
     /// The tick at which the wheel stands.
-    now: u64,
+    pub now: u64,
     /// Seats whose alarm has rung.
     due: Vec<u32>,
     /// Seats that expire later in the current tick.
-    near: Vec<u32>,
+    pub near: Vec<u32>,
+    pub ageing: Ageing,
 }
 
 impl Maintainer {
@@ -80,6 +82,7 @@ impl Maintainer {
                 now: now / tick,
                 due: Vec::new(),
                 near: Vec::new(),
+                ageing: Ageing::default(),
             }),
             sweep_wanted: AtomicBool::new(false),
             hurried: AtomicBool::new(false),
@@ -114,6 +117,9 @@ enum Look<'a, K, C> {
     Expired(Removed<'a, K, C>, CloseReason),
     /// Look again at this time.
     Later(u64),
+    /// Its lifetime has ended: it waits with others of its group, by hash, until it may be
+    /// closed. Look again at this time.
+    Wait(u64, u64),
     /// Nothing is there that could expire.
     Never,
 }
@@ -149,6 +155,9 @@ impl<K, C> Engine<K, C> {
             self.tidy(&removed.group);
             self.bury(removed, reason);
         }
+        while let Some(orphan) = self.orphans.pop() {
+            drop(orphan);
+        }
         closed
     }
 
@@ -171,16 +180,21 @@ impl<K, C> Engine<K, C> {
             match self.look(index, now) {
                 Look::Expired(removed, reason) => expired.push((removed, reason)),
                 Look::Later(time) => self.look_later(work, index, time),
+                Look::Wait(group, time) => {
+                    work.ageing.lines.enter(index, group);
+                    self.look_later(work, index, time);
+                }
                 Look::Never => work.wheel.clear(index),
             }
         }
         work.due = due;
+        self.age(work, now, &mut expired);
         expired
     }
 
     /// Turns the wheel, and adds what does not come from there.
     fn collect_due(&self, work: &mut Work, now: u64) {
-        let Work { wheel, now: tick, due, near } = work;
+        let Work { wheel, now: tick, due, near, .. } = work;
         due.append(near);
         due.sort_unstable();
         due.dedup();
@@ -238,13 +252,14 @@ impl<K, C> Engine<K, C> {
             Phase::Vacant | Phase::Claimed => Look::Never,
             Phase::Idle if now >= deadline => {
                 let claim = Claim { seat: index, incarnation: word.incarnation() };
+                let reason = match self.judge(claim, now) {
+                    Verdict::Close(reason) => reason,
+                    Verdict::Later(time) => return Look::Later(time),
+                    Verdict::Wait { group, until } => return Look::Wait(group, until),
+                };
                 if !seat.state.seize(claim.incarnation) {
                     return Look::Later(now.saturating_add(self.maintainer.tick));
                 }
-                // SAFETY: the seat was seized (S2).
-                let retire_at = unsafe { record_of::<K, C>(seat) }.retire_at;
-                let reason =
-                    if now >= retire_at { CloseReason::Lifetime } else { CloseReason::Idle };
                 Look::Expired(self.extract(claim), reason)
             }
             Phase::Idle => Look::Later(deadline),

@@ -154,7 +154,9 @@ impl<K, C> Engine<K, C> {
         let mut lease = None;
         group.lanes.walk(&self.core, |claim| {
             let seat = self.core.seats.get(claim.seat);
-            if seat.is_expired(now) || !seat.state.load().honours(claim.incarnation) {
+            if !seat.state.load().honours(claim.incarnation)
+                || seat.is_expired(now) && !self.seems_spared(claim, group, now)
+            {
                 return true;
             }
             let meta = self.peek(seat, claim, now);
@@ -190,7 +192,7 @@ impl<K, C> Engine<K, C> {
         };
         let lease = RawLease::new(seat, ticket, now, true);
         self.tidy(group);
-        if self.is_fit(seat, group, now) {
+        if self.is_fit(seat, group, now) || self.is_spared(seat, group, now) {
             return Some(lease);
         }
         self.refuse(lease);

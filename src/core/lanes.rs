@@ -21,7 +21,7 @@ impl Lanes {
         Self { first: Lane::new(), rest: (1..count).map(|_| Lane::new()).collect() }
     }
 
-    fn all(&self) -> impl Iterator<Item = &Lane> {
+    pub(super) fn all(&self) -> impl Iterator<Item = &Lane> {
         std::iter::once(&self.first).chain(&self.rest)
     }
 

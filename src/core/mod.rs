@@ -11,6 +11,7 @@
 //! | [`lane`] | a LIFO of tickets that can be cleaned while in use |
 //! | [`chain`] | going down what hangs from a head |
 //! | [`lanes`] | the lanes of one group |
+//! | [`rank`] | how many idle connections of a group are younger than one |
 //! | [`stock`] | lanes on loan, which outlive their group |
 //! | [`lru`] | which idle connection goes when the pool is full |
 //! | [`wheel`] | the timer wheel, plain and single-threaded |
@@ -20,6 +21,7 @@ pub mod chain;
 pub mod lane;
 pub mod lanes;
 pub mod lru;
+pub mod rank;
 pub mod seat;
 pub mod state;
 pub mod stock;
