@@ -88,10 +88,9 @@ impl<K, C> Engine<K, C> {
     fn judge_idle(&self, claim: Claim, group: &Members<K>, now: u64) -> Verdict {
         let stamp = self.core.seats.get(claim.seat).stamp.get();
         let end = self.core.card(claim.seat).hard_end(stamp);
-        if now < end && self.is_exempt(claim, group, now, true).unwrap_or(true) {
-            Verdict::Later(self.second_look(group, now).min(end))
-        } else {
-            Verdict::Close(CloseReason::Idle)
+        match self.stay_of(claim, group, now).filter(|_| now < end) {
+            Some(until) => Verdict::Later(until.min(end)),
+            None => Verdict::Close(CloseReason::Idle),
         }
     }
 
@@ -108,19 +107,27 @@ impl<K, C> Engine<K, C> {
             _ => seat.stamp.get().saturating_add(timeout).min(own_end),
         };
         let until = if now < idle_end {
-            idle_end
-        } else if now < own_end && self.is_exempt(claim, group, now, true).unwrap_or(true) {
-            self.second_look(group, now).min(own_end)
+            Some(idle_end)
         } else {
-            return Verdict::Close(CloseReason::Idle);
+            self.stay_of(claim, group, now)
+                .map(|until| until.min(own_end))
+                .filter(|_| now < own_end)
         };
-        Verdict::Wait { group: group.hash, until }
+        match until {
+            Some(until) => Verdict::Wait { group: group.hash, until },
+            None => Verdict::Close(CloseReason::Idle),
+        }
     }
 
-    /// When to look again at a connection that is exempt.
-    fn second_look(&self, group: &Members<K>, now: u64) -> u64 {
-        let span = group.limits.idle_timeout() / PATIENCE_PART;
-        now.saturating_add(span.max(self.maintainer.tick))
+    /// When to look again at a connection that is past its group's idle timeout; `None` if
+    /// it is not exempt.
+    fn stay_of(&self, claim: Claim, group: &Members<K>, now: u64) -> Option<u64> {
+        let span = match self.is_exempt(claim, group, now, true) {
+            Some(false) => return None,
+            Some(true) => group.limits.idle_timeout() / PATIENCE_PART,
+            None => 0,
+        };
+        Some(now.saturating_add(span.max(self.maintainer.tick)))
     }
 
     /// Whether an idle connection is exempt from its group's idle timeout: whether fewer
