@@ -242,12 +242,15 @@ impl<K, C> Engine<K, C> {
                 // It is gone, or will be when its lease ends.
                 _ => continue,
             }
-            if let Some(removed) = self.remove_aged(claim) {
-                // With the one that was just removed.
-                let connections = f64::from(removed.group.roll.connections());
-                lines.serve(|| (connections * share) as u32);
-                closing.push((removed, CloseReason::Lifetime));
-            }
+            let Some(removed) = self.remove_aged(claim) else {
+                // As above, or it is gone.
+                near.push(index);
+                continue;
+            };
+            // With the one that was just removed.
+            let connections = f64::from(removed.group.roll.connections());
+            lines.serve(|| (connections * share) as u32);
+            closing.push((removed, CloseReason::Lifetime));
         }
     }
 

@@ -330,9 +330,9 @@ impl Lane {
     ) -> Option<S> {
         // Relaxed: as in `pop`.
         let epoch = self.epoch.load(Ordering::Relaxed);
-        (0..ATTEMPTS).find_map(|_| {
-            let tops = self.below(epoch).map(|head| (head, head.load()));
+        'attempt: for _ in 0..ATTEMPTS {
             let mut stacks = [const { None }; STACKS];
+            let tops = self.below(epoch).map(|head| (head, head.load()));
             tops.zip(&mut stacks).for_each(|(top, place)| *place = Some(top));
             // Acquire: pairs with the Release in `compact`. After the heads: if one of them
             // holds copies, whose originals may still be there, this is seen.
@@ -345,17 +345,18 @@ impl Lane {
                     go_on = visit(&mut sum, found);
                     go_on
                 });
-                // L2: what was read hung from this head.
                 let disturbed = !complete && go_on;
+                // L2: what was read hung from this head.
                 if disturbed || prove && head.seal(top).is_none() {
-                    return None;
+                    continue 'attempt;
                 }
                 if !go_on {
                     break;
                 }
             }
-            Some(sum)
-        })
+            return Some(sum);
+        }
+        None
     }
 
     /// How many idle connections lie here: exact at rest.

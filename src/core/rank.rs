@@ -51,6 +51,7 @@ impl Lanes {
         prove: bool,
         counts: impl Fn(Found<'_>) -> bool,
     ) -> Option<u32> {
+        let stamp = core.seats.get(claim.seat).stamp.get();
         let mut crowded = false;
         for (number, lane) in self.all().enumerate() {
             let above = lane.scan(core, prove, Above::nothing, |above, found| {
@@ -64,7 +65,9 @@ impl Lanes {
                 let home = (number, above.oldest);
                 return Some(above.count + self.younger(core, home, rest, prove, counts)?);
             }
-            crowded |= above.count >= enough;
+            // Younger than one of these, it would have been met: a get has just taken its
+            // ticket, or it is about to be pushed.
+            crowded |= above.count >= enough && stamp <= above.oldest;
         }
         // Then it lies below them.
         crowded.then_some(enough)
