@@ -144,3 +144,71 @@ impl Lines {
         self.turns.push_back(number);
     }
 }
+
+#[cfg(all(test, not(slabpool_loom)))]
+mod tests {
+    use super::*;
+
+    /// All that may go in one step.
+    fn step(lines: &mut Lines, tick: u64, per_second: u32, share: u32) -> Vec<u32> {
+        lines.begin(tick, tick * SECOND);
+        std::iter::from_fn(|| {
+            let seat = lines.call(per_second)?;
+            lines.serve(|| share);
+            Some(seat)
+        })
+        .collect()
+    }
+
+    #[test]
+    fn who_waits_is_called_once_and_in_order() {
+        let mut lines = Lines::default();
+        for seat in 0..100_000 {
+            lines.enter(seat, u64::from(seat % 4));
+            lines.enter(seat / 2, 9);
+        }
+        for second in 1..=10_000 {
+            let called = step(&mut lines, second, 10, u32::MAX);
+            let first = (second as u32 - 1) * 10;
+            assert_eq!(called, (first..first + 10).collect::<Vec<_>>());
+        }
+        assert!(step(&mut lines, 10_001, 10, u32::MAX).is_empty());
+        assert!(step(&mut lines, 10_002, 10, u32::MAX).is_empty());
+        assert!(!lines.are_any(), "an empty line is forgotten");
+        assert_eq!(lines.vacant.len(), lines.lines.len());
+        lines.enter(7, 1);
+        assert_eq!(step(&mut lines, 10_003, 10, 1), [7]);
+    }
+
+    #[test]
+    fn a_line_rests_when_it_has_given_its_share() {
+        let mut lines = Lines::default();
+        (0..6).for_each(|seat| lines.enter(seat, 1));
+        (6..9).for_each(|seat| lines.enter(seat, 2));
+        assert_eq!(step(&mut lines, 1, 100, 2), [0, 6, 1, 7]);
+        assert_eq!(step(&mut lines, 1, 100, 2), []);
+        assert_eq!(step(&mut lines, 2, 100, 0), [2, 8], "one always may");
+        assert_eq!(step(&mut lines, 3, 1, 2), [3]);
+        assert_eq!(step(&mut lines, 4, 100, 9), [4, 5]);
+    }
+
+    #[test]
+    fn those_that_are_gone_cost_no_turn() {
+        let mut lines = Lines::default();
+        (0..10).for_each(|seat| lines.enter(seat, 1));
+        lines.begin(1, SECOND);
+        for seat in 0..9 {
+            assert_eq!(lines.call(1), Some(seat));
+        }
+        lines.enter(3, 1);
+        assert_eq!(lines.call(1), Some(9));
+        lines.serve(|| 5);
+        assert_eq!(lines.call(1), None, "the second is used up");
+        assert_eq!(lines.call(2), Some(3));
+        assert_eq!(lines.call(2), None);
+        // It comes while its empty line rests.
+        lines.enter(4, 1);
+        assert_eq!(lines.call(2), None);
+        assert_eq!(step(&mut lines, 2, 2, 5), [4]);
+    }
+}

@@ -469,10 +469,7 @@ mod retired {
     use super::*;
 
     fn budget(per_second: u32, group_share: f64) -> RetirementBudget {
-        let mut budget = RetirementBudget::default();
-        budget.per_second = per_second;
-        budget.group_share = group_share;
-        budget
+        RetirementBudget { per_second, group_share }
     }
 
     fn closes(bench: &Bench) -> BTreeMap<(u8, &'static str), usize> {

@@ -35,8 +35,7 @@ fn trimming(builder: Builder<u8, Conn>) -> Builder<u8, Conn> {
 }
 
 fn retiring(builder: Builder<u8, Conn>) -> Builder<u8, Conn> {
-    let mut budget = RetirementBudget::default();
-    budget.per_second = 1;
+    let budget = RetirementBudget { per_second: 1, group_share: 1.0 };
     builder.max_lifetime(TIMEOUT).lifetime_jitter(0.0).retirement(budget)
 }
 
@@ -320,7 +319,7 @@ fn claim(bench: &Bench, seat: u32) -> Claim {
 /// A rank is told right or not at all while the tickets are copied.
 #[test]
 fn a_rank_while_the_lane_is_compacted() {
-    check(1, || {
+    check(3, || {
         let bench = std::sync::Arc::new(Bench::layered(1, 1));
         let oldest = claim(&bench, 0);
         let compactor = spawn(&bench, |bench| {

@@ -131,3 +131,43 @@ impl Lanes {
         })
     }
 }
+
+#[cfg(all(test, not(slabpool_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn void_tickets_and_those_that_do_not_count_take_no_place() {
+        let (core, lanes) = (Core::new(), Lanes::new(1));
+        for stamp in 0..8 {
+            let index = core.take_seat().unwrap();
+            let (seat, ticket) = (core.seats.get(index), core.take_ticket(index).unwrap());
+            seat.stamp.set(stamp);
+            let found = core.find(ticket);
+            found.ticket.set_incarnation(1);
+            seat.state.rest(1);
+            lanes.push(found.ticket, ticket);
+        }
+        let rank = |seat, enough, counts: fn(Found<'_>) -> bool| {
+            let claim = Claim { seat, incarnation: 1 };
+            let (proved, read) = (
+                lanes.rank(&core, claim, enough, true, counts),
+                lanes.rank(&core, claim, enough, false, counts),
+            );
+            assert_eq!(proved, read);
+            proved
+        };
+        let ranks = |counts| (0..8).rev().map(|seat| rank(seat, 9, counts)).collect::<Vec<_>>();
+        assert_eq!(ranks(|_| true), (0..8).map(Some).collect::<Vec<_>>());
+        assert_eq!(rank(5, 2, |_| true), Some(2));
+        assert_eq!(rank(0, 2, |_| true), Some(2));
+        assert_eq!(ranks(|found| found.claim().seat % 2 == 0)[..4], [0, 0, 1, 1].map(Some));
+        assert!(core.seats.get(6).state.seize(1));
+        assert_eq!(ranks(|_| true)[2..], [1, 2, 3, 4, 5, 6].map(Some));
+        // Its ticket was taken.
+        assert!(lanes.pop(&core).is_some());
+        assert_eq!(rank(7, 1, |_| true), None);
+        assert_eq!(rank(7, 9, |_| true), None);
+        assert_eq!(lanes.rank_of_top(&core, 7, 3, |_| true), Some(0));
+    }
+}
