@@ -4,6 +4,7 @@
 use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
+use crossbeam_queue::SegQueue;
 
 use crate::capacity::Capacity;
 use crate::config::{Config, Probe};
@@ -55,6 +56,8 @@ pub(crate) struct Engine<K, C> {
     pub ghosts: GhostTable,
     pub maintainer: Maintainer,
     pub bells: Bells,
+    /// Groups of which maintenance had the last reference: they hold a key of the user's.
+    pub orphans: SegQueue<Members<K>>,
     /// For the reaper that the first insertion starts.
     #[cfg_attr(not(feature = "tokio"), expect(dead_code, reason = "the reaper needs it"))]
     pub me: Weak<Self>,
@@ -86,6 +89,7 @@ impl<K, C> Engine<K, C> {
             ghosts: GhostTable::for_capacity(capacity),
             maintainer: Maintainer::new(config.tick, config.clock.now()),
             bells: Bells::new(),
+            orphans: SegQueue::new(),
             tuning: Tuning::new(&settings),
             settings: ArcSwap::from_pointee(settings),
             config,

@@ -73,6 +73,7 @@ impl<K, C> Engine<K, C> {
     pub fn new_group(&self, key: K, hash: u64, member: Member) -> Members<K> {
         let own = self.config.settings_of(&key);
         let limits = Limits::new(&self.settings.load(), &own);
+        self.tuning.note_min_idle(own.min_idle.unwrap_or(0));
         Members::new(key, hash, self.stock.lend(&self.core), limits, Roll::with(member))
     }
 }

@@ -150,6 +150,7 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Group<K, C> {
     pub fn configure(&self, settings: GroupSettings) -> Result<(), ConfigError> {
         settings.validate()?;
         let engine = self.pool.engine();
+        engine.tuning.note_min_idle(settings.min_idle.unwrap_or(0));
         self.members.limits.set(&engine.settings.load(), &settings);
         let own = settings != GroupSettings::new();
         if own {

@@ -208,9 +208,13 @@ impl<K, C> Engine<K, C> {
         card.born.set(now);
         card.retire_at.set(record.retire_at);
         card.uses_base.set(record.uses_base);
+        card.patience.set(record.patience);
+        card.group.set(group.hash);
+        // The record is complete: from here on others may read it.
+        card.key.publish(place.key as u64);
         let patience = patience.min(group.limits.idle_timeout());
         seat.stamp.set(now);
-        seat.deadline.set(now.saturating_add(patience).min(record.retire_at));
+        seat.deadline.set(now.saturating_add(patience).min(card.retire_at.get()));
         permit.leave();
         self.counters.inserts.add();
         Admitted { place, seat: index, ticket, incarnation, serial }

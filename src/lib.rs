@@ -30,6 +30,7 @@
 //! once. Where one connection serves several requests at a time, a pool of
 //! exclusive connections is the wrong tool.
 
+mod ageing;
 mod builder;
 mod capacity;
 mod config;
@@ -48,6 +49,7 @@ mod insert;
 mod lease;
 mod limits;
 mod liveness;
+mod look;
 mod miss;
 mod pool;
 mod raw_lease;
@@ -55,12 +57,14 @@ mod reaper;
 #[cfg(feature = "tokio")]
 mod reaper_task;
 mod remove;
+mod retirement;
 mod settings;
 mod stats;
 mod store;
 mod sync;
 mod time;
 mod token;
+mod trim;
 mod watch;
 
 pub use builder::Builder;

@@ -1,7 +1,7 @@
 //! The settings in force, in numbers: what the paths of get and release read.
 
-use crate::settings::{GroupSettings, Settings};
-use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::settings::{GroupSettings, RetirementBudget, Settings};
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::time::{nanos, nanos_or_never};
 
 /// The limits in force in one group. Read on every get and release, written when the
@@ -83,6 +83,12 @@ pub(crate) struct Tuning {
     jitter: AtomicU64,
     probe_after: AtomicU64,
     probe_interval: AtomicU64,
+    trim_window: AtomicU64,
+    retire_per_second: AtomicU32,
+    /// A fraction's bits.
+    retire_share: AtomicU64,
+    /// Whether some group ever had exempt connections.
+    spares: AtomicBool,
 }
 
 impl Tuning {
@@ -91,6 +97,10 @@ impl Tuning {
             jitter: AtomicU64::new(0),
             probe_after: AtomicU64::new(0),
             probe_interval: AtomicU64::new(0),
+            trim_window: AtomicU64::new(0),
+            retire_per_second: AtomicU32::new(0),
+            retire_share: AtomicU64::new(0),
+            spares: AtomicBool::new(false),
         };
         tuning.set(settings);
         tuning
@@ -100,6 +110,35 @@ impl Tuning {
         self.jitter.store(settings.lifetime_jitter.to_bits(), Ordering::Relaxed);
         self.probe_after.store(nanos(settings.probe_after), Ordering::Relaxed);
         self.probe_interval.store(nanos_or_never(settings.probe_interval), Ordering::Relaxed);
+        self.trim_window.store(nanos_or_never(settings.trim_window), Ordering::Relaxed);
+        let RetirementBudget { per_second, group_share } = settings.retirement;
+        self.retire_per_second.store(per_second, Ordering::Relaxed);
+        self.retire_share.store(group_share.to_bits(), Ordering::Relaxed);
+        self.note_min_idle(settings.min_idle_per_group);
+    }
+
+    /// To be told whenever a group or the pool gets a number of exempt connections, so
+    /// that maintenance of a pool without any need not ask.
+    pub fn note_min_idle(&self, min_idle: usize) {
+        if min_idle > 0 {
+            self.spares.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether some group may have exempt connections.
+    pub fn spares(&self) -> bool {
+        self.spares.load(Ordering::Relaxed)
+    }
+
+    /// Nanoseconds; `u64::MAX` is never.
+    pub fn trim_window(&self) -> u64 {
+        self.trim_window.load(Ordering::Relaxed)
+    }
+
+    /// The retirement budget: closes in a second, and the part of a group in a tick.
+    pub fn retirement(&self) -> (u32, f64) {
+        let per_second = self.retire_per_second.load(Ordering::Relaxed);
+        (per_second, f64::from_bits(self.retire_share.load(Ordering::Relaxed)))
     }
 
     pub fn jitter(&self) -> f64 {

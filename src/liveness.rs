@@ -17,7 +17,7 @@ impl<K, C> Engine<K, C> {
     /// owns its seat.
     #[inline(always)]
     pub fn fault(&self, seat: &Seat, group: &Members<K>, now: u64) -> Option<CloseReason> {
-        if !self.is_fit(seat, group, now) {
+        if !self.is_fit(seat, group, now) && !self.is_spared(seat, group, now) {
             return Some(self.unfitness(seat, now));
         }
         match self.config.probe {

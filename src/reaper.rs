@@ -17,18 +17,20 @@ use std::time::Duration;
 
 use crossbeam_queue::SegQueue;
 
+use crate::ageing::Ageing;
 use crate::core::seat::Alarm;
 use crate::core::state::Phase;
 use crate::core::ticket::Claim;
 use crate::core::wheel::Wheel;
 use crate::ending::Removed;
-use crate::engine::{Engine, record_of};
+use crate::engine::Engine;
 use crate::error::CloseReason;
+use crate::look::{Look, next_probe};
 use crate::sync::{AtomicBool, Ordering, Step};
 use crate::time::NEVER;
 
 /// Connections that are closed or asked in one step, about.
-const CHORES_PER_STEP: usize = if cfg!(slabpool_loom) { 2 } else { 256 };
+pub(crate) const CHORES_PER_STEP: usize = if cfg!(slabpool_loom) { 2 } else { 256 };
 
 /// A tick is this part of the idle timeout, within these limits.
 const TICK_PART: u32 = 32;
@@ -52,25 +54,26 @@ pub(crate) struct Maintainer {
     /// Whether an alarm was moved forward by a release, which tells nobody.
     hurried: AtomicBool,
     /// Nanoseconds.
-    tick: u64,
+    pub tick: u64,
     /// Whether a reaper that an insertion has started is running.
     #[cfg(feature = "tokio")]
     pub running: std::sync::atomic::AtomicBool,
 }
 
 #[derive(Debug)]
-struct Work {
+pub(crate) struct Work {
     wheel: Wheel,
     /// The tick at which the wheel stands.
-    now: u64,
+    pub now: u64,
     /// Seats whose alarm has rung.
     due: Vec<u32>,
     /// Seats that expire later in the current tick.
-    near: Vec<u32>,
+    pub near: Vec<u32>,
     /// What is due was due after the first of these times, and by the second.
     turned: (u64, u64),
     /// Connections whose bell was rung while they were leased.
     rung: Vec<Claim>,
+    pub ageing: Ageing,
 }
 
 impl Maintainer {
@@ -86,6 +89,7 @@ impl Maintainer {
                 near: Vec::new(),
                 turned: (now, now),
                 rung: Vec::new(),
+                ageing: Ageing::default(),
             }),
             sweep_wanted: AtomicBool::new(false),
             hurried: AtomicBool::new(false),
@@ -112,18 +116,6 @@ impl Maintainer {
         // generation.
         self.sweep_wanted.swap(true, Ordering::Release);
     }
-}
-
-/// What a look at a seat has led to.
-enum Look<'a, K, C> {
-    /// Its connection has expired, and is out of the pool.
-    Expired(Removed<'a, K, C>, CloseReason),
-    /// Its connection must be asked how it is, and be looked at again at this time.
-    Ask(Claim, u64),
-    /// Look again at this time.
-    Later(u64),
-    /// Nothing is there that could expire.
-    Never,
 }
 
 /// What is left to be done after looking, with user code in it.
@@ -167,7 +159,11 @@ impl<K, C> Engine<K, C> {
         let more = chores.len() >= CHORES_PER_STEP;
         // The user's code runs here, outside the lock.
         let closed = chores.into_iter().filter_map(|chore| self.do_chore(chore).then_some(()));
-        Stepped { closed: closed.count(), more }
+        let closed = closed.count();
+        while let Some(orphan) = self.orphans.pop() {
+            drop(orphan);
+        }
+        Stepped { closed, more }
     }
 
     /// True if a connection was closed.
@@ -207,10 +203,17 @@ impl<K, C> Engine<K, C> {
                     self.look_later(work, index, time);
                 }
                 Look::Later(time) => self.look_later(work, index, time),
+                Look::Wait(group, time) => {
+                    work.ageing.lines.enter(index, group);
+                    self.look_later(work, index, time);
+                }
                 Look::Never => work.wheel.clear(index),
             }
         }
         work.due = due;
+        let mut closing = Vec::new();
+        self.age(work, now, &mut closing);
+        chores.extend(closing.into_iter().map(|(removed, reason)| Chore::Bury(removed, reason)));
         chores
     }
 
@@ -291,53 +294,6 @@ impl<K, C> Engine<K, C> {
         time != NEVER && self.core.card(index).alarm.request(tick as u32)
     }
 
-    fn look(&self, index: u32, turned: (u64, u64), now: u64) -> Look<'_, K, C> {
-        let seat = self.core.seats.get(index);
-        // Before the seat is read: whoever fills it after this look tells us.
-        self.core.card(index).alarm.reset();
-        let word = seat.state.load();
-        let (stamp, deadline) = (seat.stamp.get(), seat.deadline.get());
-        match word.phase() {
-            Phase::Vacant | Phase::Claimed => Look::Never,
-            Phase::Idle if now >= deadline => {
-                let claim = Claim { seat: index, incarnation: word.incarnation() };
-                if !seat.state.seize(claim.incarnation) {
-                    return Look::Later(now.saturating_add(self.maintainer.tick));
-                }
-                // SAFETY: the seat was seized (S2).
-                let retire_at = unsafe { record_of::<K, C>(seat) }.retire_at;
-                let reason =
-                    if now >= retire_at { CloseReason::Lifetime } else { CloseReason::Idle };
-                Look::Expired(self.extract(claim), reason)
-            }
-            Phase::Idle => {
-                let interval = self.probe_interval(index);
-                let later = deadline.min(next_probe(stamp, now, interval));
-                if next_probe(stamp, turned.0, interval) > turned.1 {
-                    return Look::Later(later);
-                }
-                let claim = Claim { seat: index, incarnation: word.incarnation() };
-                Look::Ask(claim, later)
-            }
-            // Also right if it is being released, and the deadline is the new one,
-            // perhaps beside the old stamp.
-            _ if now < deadline => Look::Later(deadline),
-            // It is idle again in a moment, and has expired.
-            Phase::Inspected | Phase::Orphaned => {
-                Look::Later(now.saturating_add(self.maintainer.tick))
-            }
-            // If it was released now, it would expire no sooner than after as long
-            // as it had the last time, or when its lifetime ends; unless its idle
-            // timeout was lowered: then the release asks for the alarm.
-            Phase::Leased => {
-                let soon = now.saturating_add(self.maintainer.tick);
-                let spell = deadline.saturating_sub(stamp).min(self.probe_interval(index));
-                let retire_at = self.core.card(index).retire_at.get();
-                Look::Later(now.saturating_add(spell).min(retire_at).max(soon))
-            }
-        }
-    }
-
     fn look_later(&self, work: &mut Work, index: u32, time: u64) {
         if time == NEVER {
             return work.wheel.clear(index);
@@ -352,11 +308,4 @@ impl<K, C> Engine<K, C> {
             work.wheel.set(index, tick);
         }
     }
-}
-
-/// When a connection that cannot be watched is asked next: at whole intervals since it
-/// became idle.
-fn next_probe(stamp: u64, now: u64, interval: u64) -> u64 {
-    let whole = now.saturating_sub(stamp) / interval.max(1);
-    stamp.saturating_add(interval.saturating_mul(whole + 1))
 }

@@ -177,7 +177,7 @@ impl<K, C> Engine<K, C> {
             if !seat.state.load().honours(claim.incarnation) {
                 return true;
             }
-            if seat.is_expired(now) {
+            if seat.is_expired(now) && !self.seems_spared(claim, group, now) {
                 met.refused(CloseReason::Idle);
                 return true;
             }

@@ -94,10 +94,11 @@ impl Default for Settings {
 /// A connection that had to wait is still closed by the get that meets it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RetirementBudget {
-    /// The most such closes in a second. At least 1. Default: no limit.
+    /// The most such closes in each second of the pool's clock, over all groups. At least
+    /// 1. What a second does not use is not carried over. Default: [`u32::MAX`], no limit.
     pub per_second: u32,
-    /// The part of a group's connections that is closed in one tick, from 0 to 1, but
-    /// always at least one connection. Default: 1, which is no limit.
+    /// The part of a group's connections that is closed in one tick, from 0 to 1, rounded
+    /// down, but always at least one connection. Default: 1, which is no limit.
     pub group_share: f64,
 }
 

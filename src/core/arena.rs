@@ -118,6 +118,12 @@ impl<R: Record> Arena<R> {
 
     /// Every record ever given out, with its index, for a sweep.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &R)> {
+        self.iter_from(0)
+    }
+
+    /// As [`Arena::iter`], from an index on.
+    pub fn iter_from(&self, start: u32) -> impl Iterator<Item = (u32, &R)> {
+        let start = start.saturating_add(FIRST);
         let end = self.high_water() + FIRST;
         // The smallest chunk first: it has the most leading zeros.
         (0..=chunk_of(FIRST)).rev().flat_map(move |chunk| {
@@ -133,10 +139,11 @@ impl<R: Record> Arena<R> {
                 unsafe { std::slice::from_raw_parts(origin.wrapping_add(count), count) }
             };
             let first = count_of(chunk) as u32;
-            records
+            let until = records.len().min(end.saturating_sub(first) as usize);
+            let from = until.min(start.saturating_sub(first) as usize);
+            records[from..until]
                 .iter()
-                .take(end.saturating_sub(first) as usize)
-                .zip(first - FIRST..)
+                .zip(first - FIRST + from as u32..)
                 .map(|(record, index)| (index, record))
         })
     }
@@ -259,6 +266,11 @@ mod tests {
         again.sort_unstable();
         assert_eq!(again, indices);
         assert_eq!(arena.high_water(), 1000);
+        for start in [0, 1, 63, 64, 65, 191, 192, 999, 1_000, 5_000, u32::MAX] {
+            let expected = arena.iter().filter(|&(index, _)| index >= start);
+            let seen = arena.iter_from(start).map(|(index, _)| index);
+            assert!(seen.eq(expected.map(|(index, _)| index)), "from {start}");
+        }
         let now: Vec<*const Item> = indices.iter().map(|&i| &raw const *arena.get(i)).collect();
         assert_eq!(now, places);
     }

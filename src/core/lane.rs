@@ -40,7 +40,7 @@
 //!   before it has emptied the old one, and nobody pushes to any but the current.
 
 use crate::core::chain::{
-    ATTEMPTS, Copy, Walk, count, count_sealed, depth_of, discard, pop_stack, walk_stack,
+    ATTEMPTS, Copy, Walk, count, count_sealed, depth_of, descend, discard, pop_stack, walk_stack,
 };
 use crate::core::seat::Seat;
 use crate::core::tagged::{Head, Tagged};
@@ -314,6 +314,49 @@ impl Lane {
             let other = others.next().expect("one of the heads is left out");
             (other, other.load())
         })
+    }
+
+    /// Reads the tickets from the newest to the oldest until `visit` returns false, into
+    /// a sum that begins as `start`.
+    ///
+    /// With `prove`, each stack hung together as it was read. `None` if that could not be
+    /// shown, because others changed the lane all the time or compact it.
+    pub fn scan<S>(
+        &self,
+        core: &Core,
+        prove: bool,
+        start: impl Fn() -> S,
+        visit: impl Fn(&mut S, Found<'_>) -> bool,
+    ) -> Option<S> {
+        // Relaxed: as in `pop`.
+        let epoch = self.epoch.load(Ordering::Relaxed);
+        'attempt: for _ in 0..ATTEMPTS {
+            let mut stacks = [const { None }; STACKS];
+            let tops = self.below(epoch).map(|head| (head, head.load()));
+            tops.zip(&mut stacks).for_each(|(top, place)| *place = Some(top));
+            // Acquire: pairs with the Release in `compact`. After the heads: if one of them
+            // holds copies, whose originals may still be there, this is seen.
+            if prove && self.compacting.load(Ordering::Acquire) {
+                return None;
+            }
+            let (mut sum, mut go_on) = (start(), true);
+            for (head, top) in stacks.into_iter().flatten().filter(|(_, top)| !top.is_empty()) {
+                let complete = descend(core, head, top, |found| {
+                    go_on = visit(&mut sum, found);
+                    go_on
+                });
+                let disturbed = !complete && go_on;
+                // L2: what was read hung from this head.
+                if disturbed || prove && head.seal(top).is_none() {
+                    continue 'attempt;
+                }
+                if !go_on {
+                    break;
+                }
+            }
+            return Some(sum);
+        }
+        None
     }
 
     /// How many idle connections lie here: exact at rest.

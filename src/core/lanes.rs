@@ -25,7 +25,7 @@ impl Lanes {
         Self { first: Lane::new(), rest, era: Era::new() }
     }
 
-    fn all(&self) -> impl Iterator<Item = &Lane> {
+    pub(super) fn all(&self) -> impl Iterator<Item = &Lane> {
         std::iter::once(&self.first).chain(&self.rest)
     }
 

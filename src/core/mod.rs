@@ -12,6 +12,7 @@
 //! | [`chain`] | going down what hangs from a head |
 //! | [`lanes`] | the lanes of one group |
 //! | [`era`] | from which time a group's connections are |
+//! | [`rank`] | how many idle connections of a group are younger than one |
 //! | [`stock`] | lanes on loan, which outlive their group |
 //! | [`lru`] | which idle connection goes when the pool is full |
 //! | [`wheel`] | the timer wheel, plain and single-threaded |
@@ -24,6 +25,7 @@ pub mod ghost;
 pub mod lane;
 pub mod lanes;
 pub mod lru;
+pub mod rank;
 pub mod seat;
 pub mod state;
 pub mod stock;

@@ -54,6 +54,18 @@ impl Field {
     pub fn set(&self, value: u64) {
         self.0.store(value, Ordering::Relaxed);
     }
+
+    /// Sets the value, and publishes what the caller did before.
+    pub fn publish(&self, value: u64) {
+        // Release: pairs with the Acquire in `follow`.
+        self.0.store(value, Ordering::Release);
+    }
+
+    /// Reads a value that leads to something which `publish` made known.
+    pub fn follow(&self) -> u64 {
+        // Acquire: pairs with the Release in `publish`.
+        self.0.load(Ordering::Acquire)
+    }
 }
 
 /// Whose seat this is, and whether it may be used: one word, so that one
@@ -187,6 +199,12 @@ pub struct Card {
     pub retire_at: Field,
     /// The incarnation from which uses count.
     pub uses_base: Field,
+    /// How long it may stay idle, whatever its group allows.
+    pub patience: Field,
+    /// The hash of its group's key: the same for all of a group.
+    pub group: Field,
+    /// Where its record is, for those who do not own the seat.
+    pub key: Field,
     pub alarm: Alarm,
     unused: AtomicU32,
 }
@@ -197,9 +215,20 @@ impl Default for Card {
             born: Field::default(),
             retire_at: Field::default(),
             uses_base: Field::default(),
+            patience: Field::default(),
+            group: Field::default(),
+            key: Field::default(),
             alarm: Alarm(AtomicU32::new(Alarm::UNSET)),
             unused: AtomicU32::new(NIL),
         }
+    }
+}
+
+impl Card {
+    /// When a connection that was released at `stamp` ends for good, by its lifetime or
+    /// an idle timeout of its own.
+    pub fn hard_end(&self, stamp: u64) -> u64 {
+        stamp.saturating_add(self.patience.get()).min(self.retire_at.get())
     }
 }
 
