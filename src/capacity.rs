@@ -1,37 +1,118 @@
-//! The bound of the pool: a count of permits, one for each connection in it.
+//! The bound of the pool: a count of permits, one for each connection in it, and how
+//! many there may be.
+//!
+//! # Layout of the word
+//!
+//! ```text
+//!  63        48 47            24 23             0
+//! +------------+----------------+----------------+
+//! |  leaving   |      max       |      used      |
+//! +------------+----------------+----------------+
+//! ```
+//!
+//! All three in one word, so that a permit is compared with the capacity in force, and
+//! not with one that was.
+//!
+//! # Invariants
+//!
+//! * **B1** `used` rises only in a step that finds it below `max`. It may be above only
+//!   because `max` was lowered, and then only falls.
+//! * **B2** `leaving` of the connections above `max` are being closed by someone, so
+//!   that several who close the excess do not close more than that.
+//!
+//! All accesses are Relaxed, and will not be said to be so each time: the word guards no
+//! data, only itself. Who may touch a connection is decided by its seat.
 
-use crate::sync::{AtomicUsize, Ordering};
+use crate::store::CONNECTIONS_MAX;
+use crate::sync::{AtomicU64, Ordering::Relaxed};
+
+const COUNT_BITS: u32 = 24;
+const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
+const MAX_SHIFT: u32 = COUNT_BITS;
+const LEAVING_SHIFT: u32 = 2 * COUNT_BITS;
+
+const USED_ONE: u64 = 1;
+const LEAVING_ONE: u64 = 1 << LEAVING_SHIFT;
+const LEAVING_MAX: u64 = u64::MAX >> LEAVING_SHIFT;
+
+const _: () = assert!(CONNECTIONS_MAX as u64 <= COUNT_MASK);
+
+/// What the word held at one moment.
+#[derive(Clone, Copy)]
+struct Word(u64);
+
+impl Word {
+    fn used(self) -> u64 {
+        self.0 & COUNT_MASK
+    }
+
+    fn max(self) -> u64 {
+        self.0 >> MAX_SHIFT & COUNT_MASK
+    }
+
+    fn leaving(self) -> u64 {
+        self.0 >> LEAVING_SHIFT
+    }
+
+    /// So many connections are too many.
+    fn excess(self) -> u64 {
+        self.used().saturating_sub(self.max())
+    }
+}
 
 /// Permits, given out and free.
 #[derive(Debug)]
-pub(crate) struct Capacity {
-    used: AtomicUsize,
-    max: usize,
-}
+pub(crate) struct Capacity(AtomicU64);
 
 impl Capacity {
     pub fn new(max: usize) -> Self {
-        Self { used: AtomicUsize::new(0), max }
+        let capacity = Self(AtomicU64::new(0));
+        capacity.set_max(max);
+        capacity
     }
 
+    /// The capacity in force.
     pub fn max(&self) -> usize {
-        self.max
+        Word(self.0.load(Relaxed)).max() as usize
     }
 
-    /// Takes a permit if one is free. Never more than `max` are out.
+    /// Changes the capacity. Permits that are out stay so.
+    pub fn set_max(&self, max: usize) {
+        debug_assert!(max <= CONNECTIONS_MAX, "{max} was not validated");
+        let max = (max as u64) << MAX_SHIFT;
+        self.update(|word| Some(word.0 & !(COUNT_MASK << MAX_SHIFT) | max));
+    }
+
+    /// Whether nothing may be in the pool, and nothing is.
+    pub fn is_shut(&self) -> bool {
+        let word = Word(self.0.load(Relaxed));
+        word.max() == 0 && word.used() == 0
+    }
+
+    /// Takes a permit if one is free (B1).
     pub fn reserve(&self) -> Option<Permit<'_>> {
-        // Relaxed: the count guards no data, only itself.
-        self.used
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-                (used < self.max).then_some(used + 1)
-            })
-            .is_ok()
+        self.update(|word| (word.used() < word.max()).then_some(word.0 + USED_ONE))
             .then(|| Permit(self))
     }
 
     /// The permit that was left with a connection, when that is removed.
     pub fn reclaim(&self) -> Permit<'_> {
         Permit(self)
+    }
+
+    /// The right to close one of the connections that are too many, if there is one that
+    /// nobody is closing yet (B2).
+    pub fn claim_excess(&self) -> Option<Excess<'_>> {
+        // Looked at in each piece of maintenance: no write if there is nothing to do.
+        self.update(|word| {
+            let unclaimed = word.excess() > word.leaving() && word.leaving() < LEAVING_MAX;
+            unclaimed.then(|| word.0 + LEAVING_ONE)
+        })
+        .then(|| Excess(self))
+    }
+
+    fn update(&self, next: impl Fn(Word) -> Option<u64>) -> bool {
+        self.0.fetch_update(Relaxed, Relaxed, |word| next(Word(word))).is_ok()
     }
 }
 
@@ -45,12 +126,109 @@ impl Permit<'_> {
     pub fn leave(self) {
         std::mem::forget(self);
     }
+
+    /// The permit for another connection in place of the one that it was reclaimed
+    /// from. `None` if the pool holds too many: then it is freed.
+    pub fn pass_on(self) -> Option<Self> {
+        // An exchange in either case: what it finds is the capacity in force, under which
+        // the other connection comes in (B1).
+        let over = |word: Word| word.excess() > 0;
+        let mut freed = false;
+        self.0
+            .0
+            .fetch_update(Relaxed, Relaxed, |word| {
+                freed = over(Word(word));
+                Some(if freed { word - USED_ONE } else { word })
+            })
+            .expect("there always is a next word");
+        if !freed {
+            return Some(self);
+        }
+        std::mem::forget(self);
+        None
+    }
 }
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        // Relaxed: as in `reserve`.
-        let before = self.0.used.fetch_sub(1, Ordering::Relaxed);
-        debug_assert_ne!(before, 0, "a permit was freed twice");
+        let before = Word(self.0.0.fetch_sub(USED_ONE, Relaxed));
+        debug_assert_ne!(before.used(), 0, "a permit was freed twice");
+    }
+}
+
+/// The right to close one connection of those that are too many. Dropping it leaves that
+/// to others.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Excess<'a>(&'a Capacity);
+
+impl Excess<'_> {
+    /// A connection was closed. Frees its permit.
+    pub fn shed(self, permit: Permit<'_>) {
+        std::mem::forget(permit);
+        // In one step: in between, the excess would look smaller than it is.
+        let before = Word(self.0.0.fetch_sub(LEAVING_ONE + USED_ONE, Relaxed));
+        debug_assert!(before.used() > 0 && before.leaving() > 0, "a permit was freed twice");
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Excess<'_> {
+    fn drop(&mut self) {
+        let before = Word(self.0.0.fetch_sub(LEAVING_ONE, Relaxed));
+        debug_assert_ne!(before.leaving(), 0, "an excess was shed twice");
+    }
+}
+
+#[cfg(all(test, not(slabpool_loom)))]
+mod tests {
+    use super::*;
+
+    fn out(capacity: &Capacity, count: usize) {
+        (0..count).for_each(|_| capacity.reserve().expect("there is room").leave());
+    }
+
+    #[test]
+    fn there_are_as_many_permits_as_the_capacity_says() {
+        for max in [0, 1, 5, CONNECTIONS_MAX] {
+            let capacity = Capacity::new(max);
+            assert_eq!((capacity.max(), capacity.is_shut()), (max, max == 0));
+            let some = max.min(5);
+            out(&capacity, some);
+            assert_eq!(capacity.reserve().is_some(), max > some);
+            assert!(capacity.claim_excess().is_none());
+        }
+    }
+
+    #[test]
+    fn a_permit_passes_on_within_the_bound_only() {
+        let capacity = Capacity::new(3);
+        out(&capacity, 3);
+        capacity.reclaim().pass_on().expect("full, and no more").leave();
+        capacity.set_max(1);
+        assert!(capacity.reclaim().pass_on().is_none());
+        assert!(capacity.reclaim().pass_on().is_none());
+        capacity.reclaim().pass_on().expect("in bounds again").leave();
+        assert!(capacity.reserve().is_none());
+        capacity.set_max(0);
+        assert!(capacity.reclaim().pass_on().is_none());
+        assert!(capacity.is_shut());
+    }
+
+    #[test]
+    fn the_excess_is_claimed_once() {
+        let capacity = Capacity::new(5);
+        out(&capacity, 5);
+        capacity.set_max(3);
+        let (one, two) = (capacity.claim_excess().unwrap(), capacity.claim_excess().unwrap());
+        assert!(capacity.claim_excess().is_none(), "both are being closed");
+        one.shed(capacity.reclaim());
+        assert!(capacity.claim_excess().is_none());
+        drop(two);
+        let again = capacity.claim_excess().expect("nobody closes it now");
+        capacity.set_max(4);
+        assert!(capacity.claim_excess().is_none());
+        again.shed(capacity.reclaim());
+        assert!(capacity.reserve().is_some(), "the one that was closed after all");
     }
 }

@@ -22,6 +22,7 @@ use crate::error::CloseReason;
 use crate::group::Members;
 use crate::limits::{Limits, Tuning};
 use crate::reaper::Maintainer;
+use crate::reconfigure::Desk;
 use crate::settings::Settings;
 use crate::stats::Counters;
 use crate::store::{Record, Store};
@@ -38,6 +39,7 @@ pub(crate) struct Engine<K, C> {
     /// What can be changed; in force are the limits of the groups and these numbers.
     pub settings: ArcSwap<Settings>,
     pub tuning: Tuning,
+    pub desk: Desk,
     /// Raised when the pool is invalidated or closed.
     pub generation: AtomicU32,
     pub closed: AtomicBool,
@@ -128,12 +130,13 @@ impl<K, C> Engine<K, C> {
             directory: Directory::new(),
             stock: Stock::new(config.lanes),
             store: Store::new(),
-            lru: Lru::new(capacity),
+            lru: Lru::new(),
             capacity: Capacity::new(capacity),
             serials: AtomicU64::new(first_serial),
             counters: Counters::new(),
             maintainer: Maintainer::new(config.tick, config.clock.now()),
             tuning: Tuning::new(&settings),
+            desk: Desk::new(),
             settings: ArcSwap::from_pointee(settings),
             config,
             me: me.clone(),

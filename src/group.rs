@@ -5,6 +5,7 @@ use std::fmt;
 use crate::core::stock::Loan;
 use crate::engine::Engine;
 use crate::limits::Limits;
+use crate::reconfigure::Own;
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// One group, as the pool has it. [`Group`](crate::Group) is the user's handle.
@@ -12,6 +13,8 @@ pub(crate) struct Members<K> {
     /// Where the idle connections are. Apart from the rest, which is read-mostly.
     pub lanes: Loan,
     pub limits: Limits,
+    /// The settings that the limits differ by from those of the pool.
+    pub own: Own,
     /// Raised when the group is invalidated.
     generation: AtomicU32,
     /// Void tickets left in the lanes since they were compacted last; about.
@@ -29,10 +32,11 @@ const GARBAGE_ALLOWED: u32 = 32;
 
 impl<K> Members<K> {
     /// A group that one connection or handle has entered.
-    pub fn new(key: K, hash: u64, lanes: Loan, limits: Limits, roll: Roll) -> Self {
+    pub fn new(key: K, hash: u64, lanes: Loan, limits: Limits, own: Own, roll: Roll) -> Self {
         Self {
             lanes,
             limits,
+            own,
             generation: AtomicU32::new(0),
             garbage: AtomicU32::new(0),
             roll,
@@ -72,7 +76,8 @@ impl<K, C> Engine<K, C> {
     pub fn new_group(&self, key: K, hash: u64, member: Member) -> Members<K> {
         let own = self.config.settings_of(&key);
         let limits = Limits::new(&self.settings.load(), &own);
-        Members::new(key, hash, self.stock.lend(&self.core), limits, Roll::with(member))
+        let lanes = self.stock.lend(&self.core);
+        Members::new(key, hash, lanes, limits, Own::new(own), Roll::with(member))
     }
 }
 

@@ -47,6 +47,7 @@ mod lease;
 mod limits;
 mod pool;
 mod reaper;
+mod reconfigure;
 mod remove;
 mod settings;
 mod stats;

@@ -134,6 +134,7 @@ impl<K, C> Engine<K, C> {
     /// Does a bounded piece of maintenance. Returns how many connections it closed:
     /// [`CLOSES_PER_STEP`] means that there may be more to do.
     pub fn step(&self) -> usize {
+        self.config.clock.notice_suspension();
         // Relaxed: worth a look, no more.
         if self.maintainer.sweep_wanted.load(Ordering::Relaxed)
             // Acquire: pairs with `want_sweep`. A swap, so that the wish that it takes
@@ -149,7 +150,7 @@ impl<K, C> Engine<K, C> {
             self.tidy(&removed.group);
             self.bury(removed, reason);
         }
-        closed
+        closed + self.shrink(CLOSES_PER_STEP.saturating_sub(closed))
     }
 
     fn collect_expired(&self) -> Vec<(Removed<'_, K, C>, CloseReason)> {
