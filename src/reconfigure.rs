@@ -145,15 +145,15 @@ impl<K, C> Engine<K, C> {
         group.own.set(settings);
         // Relaxed: changed by one thread at a time.
         let had_own = group.configured.swap(own, Ordering::Relaxed);
+        if own && !had_own {
+            // Before the next one can have the settings part again.
+            let entered = group.roll.enter(Member::Handle);
+            debug_assert!(entered, "a group with a handle is not retired");
+        }
         drop(desk);
         self.apply_settings(group);
-        match (had_own, own) {
-            (false, true) => {
-                let entered = group.roll.enter(Member::Handle);
-                debug_assert!(entered, "a group with a handle is not retired");
-            }
-            (true, false) => self.part(group, Member::Handle),
-            _ => {}
+        if had_own && !own {
+            self.part(group, Member::Handle);
         }
         Ok(())
     }

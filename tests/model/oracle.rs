@@ -35,8 +35,8 @@ pub struct Group {
     pub idle: Vec<u32>,
     pub leased: usize,
     pub handles: usize,
-    limits: Limits,
-    configured: bool,
+    pub limits: Limits,
+    pub own: Option<Limits>,
 }
 
 /// A predicate on what a connection says of itself.
@@ -113,14 +113,14 @@ impl Oracle {
             leased: 0,
             handles: 0,
             limits,
-            configured: false,
+            own: None,
         })
     }
 
     /// Groups that nobody is in are gone.
     pub fn forget_empty_groups(&mut self) {
         self.groups.retain(|_, group| {
-            !group.idle.is_empty() || group.leased > 0 || group.handles > 0 || group.configured
+            !group.idle.is_empty() || group.leased > 0 || group.handles > 0 || group.own.is_some()
         });
     }
 
@@ -128,7 +128,7 @@ impl Oracle {
         let limits = own.unwrap_or(self.defaults);
         let group = self.group(key);
         group.limits = limits;
-        group.configured = own.is_some();
+        group.own = own;
         self.forget_empty_groups();
     }
 
@@ -145,7 +145,7 @@ impl Oracle {
         connection
     }
 
-    fn close_one(&mut self, id: u32, reason: CloseReason) {
+    pub fn close_one(&mut self, id: u32, reason: CloseReason) {
         let connection = self.remove(id);
         self.closes.push((connection.key, id, reason));
     }
@@ -246,16 +246,16 @@ impl Oracle {
     }
 
     fn admit(&mut self, key: u8, id: u32, patience: u64, leased: bool) -> Result<(), RejectReason> {
-        if let Some(reason) = self.refusal(key, patience, leased) {
+        let mut refusal = self.refusal(key, patience, leased);
+        if refusal.is_none() && !self.make_room() {
+            refusal = Some(RejectReason::Full { capacity: self.capacity });
+        }
+        if let Some(reason) = refusal {
             self.forget_empty_groups();
             self.rejects += 1;
             return Err(reason);
         }
         let limits = self.group(key).limits;
-        if self.connections.len() == self.capacity {
-            let victim = self.victim().unwrap();
-            self.close_one(victim, CloseReason::Evicted);
-        }
         let (now, retire_at) = (self.now, self.now.saturating_add(limits.max_lifetime));
         let deadline = now.saturating_add(patience.min(limits.idle_timeout)).min(retire_at);
         let group = self.group(key);
@@ -286,8 +286,6 @@ impl Oracle {
     }
 
     fn refusal(&mut self, key: u8, patience: u64, leased: bool) -> Option<RejectReason> {
-        let capacity = self.capacity;
-        let full = self.connections.len() == capacity && self.idle().is_empty();
         let closed = self.closed;
         let group = self.group(key);
         let Limits { idle_timeout, max_idle, .. } = group.limits;
@@ -295,15 +293,14 @@ impl Oracle {
             Some(RejectReason::Closed)
         } else if !leased && patience.min(idle_timeout) == 0 {
             Some(RejectReason::NeverIdle)
-        } else if let Some(max_idle) = max_idle.filter(|&cap| !leased && group.idle.len() >= cap) {
-            Some(RejectReason::GroupFull { max_idle })
         } else {
-            full.then_some(RejectReason::Full { capacity })
+            let max_idle = max_idle.filter(|&cap| !leased && group.idle.len() >= cap);
+            max_idle.map(|max_idle| RejectReason::GroupFull { max_idle })
         }
     }
 
     /// Released longest ago; of several, inserted first.
-    fn victim(&self) -> Option<u32> {
+    pub fn victim(&self) -> Option<u32> {
         let idle = self.connections.iter().filter(|(_, connection)| !connection.leased);
         idle.min_by_key(|&(&id, connection)| (connection.stamp, id)).map(|(&id, _)| id)
     }
@@ -353,8 +350,8 @@ impl Oracle {
     }
 
     /// Maintenance must close what was invalidated, and what expired a tick ago; it
-    /// may close what expired less than a tick ago, and nothing else. `did` says
-    /// what it has closed. Returns how many were expired.
+    /// may close what expired less than a tick ago. `did` says what it has closed for
+    /// that. And then what is too many, and nothing else. Returns how many of both.
     pub fn maintain(&mut self, tick: u64, did: impl Fn(u32) -> bool) -> usize {
         let mut expired = 0;
         for (_, id, _) in self.idle() {
@@ -369,7 +366,7 @@ impl Oracle {
                 expired += 1;
             }
         }
-        expired
+        expired + self.shrink()
     }
 
     pub fn close(&mut self) {

@@ -32,6 +32,7 @@ pub enum Op {
     Invalidate,
     InvalidateGroup { key: u8 },
     Configure { key: u8, own: Option<Limits> },
+    Reconfigure { capacity: Option<usize>, defaults: Option<Limits> },
     Handle { key: u8 },
     DropHandle { at: usize },
     Advance { ms: u64 },
@@ -56,15 +57,18 @@ fn limits() -> impl Strategy<Value = Limits> {
     )
 }
 
+fn capacity() -> impl Strategy<Value = usize> {
+    prop_oneof![4 => 1..7_usize, 1 => Just(0), 2 => Just(100)]
+}
+
 pub fn setup() -> impl Strategy<Value = Setup> {
-    let capacity = prop_oneof![4 => 1..7_usize, 1 => Just(0), 2 => Just(100)];
     let limits = prop_oneof![1 => limits(), 1 => Just(Limits {
         idle_timeout: 30_000,
         max_lifetime: NEVER,
         max_idle: None,
         max_uses: u64::MAX,
     })];
-    (capacity, prop_oneof![2 => Just(1), 1 => Just(3)], limits)
+    (capacity(), prop_oneof![2 => Just(1), 1 => Just(3)], limits)
         .prop_map(|(capacity, lanes, defaults)| Setup { capacity, lanes, defaults })
 }
 
@@ -105,6 +109,8 @@ fn op() -> impl Strategy<Value = Op> {
         2 => Just(Op::Invalidate),
         3 => key().prop_map(|key| Op::InvalidateGroup { key }),
         4 => (key(), own).prop_map(|(key, own)| Op::Configure { key, own }),
+        4 => (prop::option::of(capacity()), prop::option::of(limits()))
+            .prop_map(|(capacity, defaults)| Op::Reconfigure { capacity, defaults }),
         3 => key().prop_map(|key| Op::Handle { key }),
         4 => at().prop_map(|at| Op::DropHandle { at }),
         20 => advance.prop_map(|ms| Op::Advance { ms }),
