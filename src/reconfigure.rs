@@ -183,6 +183,9 @@ impl<K, C> Engine<K, C> {
     /// Closes idle connections, the one released longest ago first, for as long as there
     /// are more than the capacity allows. Returns how many it closed, at most
     /// `closes_max`.
+    ///
+    /// Several threads close together no more than are too many (B2). An insertion that
+    /// has chosen its victim before the capacity was lowered may come on top of that.
     pub fn shrink(&self, closes_max: usize) -> usize {
         let mut closed = 0;
         while closed < closes_max
