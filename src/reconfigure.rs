@@ -36,7 +36,7 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Pool<K, C> {
     ///
     /// Costs a walk over all groups. If the capacity is lowered, the idle connections that
     /// are too many are closed before this returns, on this thread
-    /// ([`CloseReason::Evicted`]).
+    /// ([`CloseReason::Evicted`](crate::CloseReason::Evicted)).
     ///
     /// ```
     /// # let pool = slabpool::Pool::<u8, String>::new();

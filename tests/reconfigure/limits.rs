@@ -158,7 +158,14 @@ fn a_cap_that_comes_and_goes_holds_over_all_lanes() {
     let pool = &bench.pool;
     let put_all = |ids: std::ops::Range<u32>| {
         for id in ids {
-            thread::scope(|scope| scope.spawn(|| drop(bench.put(1, id))).join().unwrap());
+            thread::scope(|scope| {
+                scope
+                    .spawn(|| {
+                        let _ = bench.put(1, id);
+                    })
+                    .join()
+                    .unwrap()
+            });
         }
     };
     put_all(0..8);
@@ -240,7 +247,7 @@ fn a_hook_may_reconfigure() {
         })
         .build()
         .unwrap();
-    (0..8).for_each(|id| drop(pool.put(&1, tally.connect(id)).unwrap()));
+    (0..8).for_each(|id| assert!(pool.put(&1, tally.connect(id)).is_ok()));
     *itself.lock().unwrap() = Some(pool.clone());
     pool.reconfigure(|settings| settings.capacity = 5).unwrap();
     *itself.lock().unwrap() = None;
