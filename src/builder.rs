@@ -52,8 +52,8 @@ impl<K, C> Builder<K, C> {
     ///
     /// When it is reached, an insertion closes the idle connection that was
     /// released longest ago. Can be changed while the pool is in use, as all of the
-    /// [`Settings`]: see [`Pool::reconfigure`]. Default: a fifth of the file-descriptor limit, at most
-    /// 65,536. At most 8,388,608.
+    /// [`Settings`]: see [`Pool::reconfigure`]. Default: a fifth of the file-descriptor
+    /// limit, at most 65,536. At most 8,388,608.
     pub fn capacity(mut self, capacity: usize) -> Self {
         self.settings.capacity = capacity;
         self

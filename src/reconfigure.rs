@@ -30,7 +30,7 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Pool<K, C> {
     ///
     /// `change` is called once, with a copy of the settings in force. What it makes of
     /// them is checked as a whole, and then holds, in groups with
-    /// [settings of their own](Group::configure) for what those leave open. From when on
+    /// [settings of their own](crate::Group::configure) for what those leave open. From when on
     /// is said at each of the [`Settings`]. Calls come one after the other, so that no
     /// change is lost; a thread waits for those that are at it, and nobody else does.
     ///
