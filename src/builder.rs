@@ -51,8 +51,9 @@ impl<K, C> Builder<K, C> {
     /// never exceeded, not by one, under any race. 0 pools nothing.
     ///
     /// When it is reached, an insertion closes the idle connection that was
-    /// released longest ago. Default: a fifth of the file-descriptor limit, at most
-    /// 65,536. At most 8,388,608.
+    /// released longest ago. Can be changed while the pool is in use, as all of the
+    /// [`Settings`]: see [`Pool::reconfigure`]. Default: a fifth of the file-descriptor
+    /// limit, at most 65,536. At most 8,388,608.
     pub fn capacity(mut self, capacity: usize) -> Self {
         self.settings.capacity = capacity;
         self
@@ -82,7 +83,8 @@ impl<K, C> Builder<K, C> {
     /// `None` that idle connections stay for ever. Default: 30 s.
     ///
     /// Exact in `get`. The reaper closes an expired connection at most one tick
-    /// late, a 32nd of this timeout, but no less than 100 ms and no more than 1 s.
+    /// late, a 32nd of this timeout, but no less than 100 ms and no more than 1 s. The tick
+    /// stays what it is when the timeout is changed later.
     pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.settings.idle_timeout = timeout.into();
         self
@@ -207,7 +209,14 @@ impl<K, C> Builder<K, C> {
         self
     }
 
-    /// How the pool closes connections. Default: they are just dropped.
+    /// How the pool closes connections: before one is dropped, or given to
+    /// [`on_close`](Builder::on_close), it is told by [`Connection::prepare_close`]. Not
+    /// those that leave alive. Default: they are just dropped.
+    ///
+    /// # Panics
+    ///
+    /// A panic of `prepare_close` is caught, counted in
+    /// [`Stats::panics`](crate::Stats::panics), and the connection closed all the same.
     pub fn close_mode(mut self, mode: CloseMode) -> Self
     where
         C: Connection,
@@ -317,6 +326,29 @@ mod tests {
         }
         assert!(build(|b| b.lifetime_jitter(f64::NAN)).is_err());
         assert_eq!(build(|b| b.max_uses(0)).unwrap_err(), ConfigError::MaxUsesZero);
+        assert_eq!(
+            build(|b| b.min_idle_per_group(3).max_idle_per_group(2)).unwrap_err(),
+            ConfigError::MinIdleAboveMaxIdle { min_idle: 3, max_idle: 2 }
+        );
+        assert!(build(|b| b.min_idle_per_group(3).max_idle_per_group(3)).is_ok());
+        assert_eq!(
+            build(|b| b.probe_interval(Duration::ZERO)).unwrap_err(),
+            ConfigError::ProbeIntervalZero
+        );
+        assert_eq!(
+            build(|b| b.trim_window(Duration::ZERO)).unwrap_err(),
+            ConfigError::TrimWindowZero
+        );
+        let budget = |per_second, group_share| {
+            let budget = RetirementBudget { per_second, group_share };
+            Builder::<u8, ()>::default().retirement(budget).build()
+        };
+        assert_eq!(budget(0, 1.0).unwrap_err(), ConfigError::RetirementRateZero);
+        for share in [0.0, -0.1, 1.001, f64::INFINITY, f64::NAN] {
+            let error = budget(1, share).unwrap_err();
+            assert!(matches!(error, ConfigError::RetirementShareOutOfRange { .. }), "{error}");
+        }
+        assert!(budget(1, f64::MIN_POSITIVE).is_ok());
         assert!(build(|b| b.lanes(0)).is_err());
         assert!(build(|b| b.lanes(LANES_MAX + 1)).is_err());
         assert!(build(|b| b.lanes(LANES_MAX).capacity(0).idle_timeout(Duration::MAX)).is_ok());

@@ -83,21 +83,30 @@ impl<K, C> Engine<K, C> {
 
     /// As [`Engine::bury`]; the permit is for the caller.
     pub fn settle<'a>(&self, removed: Removed<'a, K, C>, reason: CloseReason) -> Permit<'a> {
-        let Removed { connection, group, deadline, permit } = removed;
+        let Removed { mut connection, group, deadline, permit } = removed;
         self.counters.closed(reason);
         group.tally.closed(reason);
         self.leave_ghost(&group, reason, deadline);
         self.leave(&group);
-        let caught = catch_unwind(AssertUnwindSafe(|| match &self.config.on_close {
+        if let Some(prepare_close) = self.config.prepare_close {
+            let mode = self.settings.load().close_mode;
+            // By itself: if it panics, the connection is still to be closed.
+            self.shielded(|| prepare_close(&mut connection, mode));
+        }
+        self.shielded(|| match &self.config.on_close {
             Some(on_close) => on_close(&group.key, connection, reason),
             None => drop(connection),
-        }));
-        if let Err(panic) = caught {
+        });
+        permit
+    }
+
+    /// Runs code of the user, whose panics are counted and go no further.
+    fn shielded(&self, code: impl FnOnce()) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(code)) {
             self.counters.panics.add();
             // Its destructor might panic again.
             mem::forget(panic);
         }
-        permit
     }
 
     /// Takes a connection from the books, without closing it.

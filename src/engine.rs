@@ -25,6 +25,7 @@ use crate::limits::{Limits, Tuning};
 use crate::miss::Met;
 pub(crate) use crate::raw_lease::{RawLease, record_of};
 use crate::reaper::Maintainer;
+use crate::reconfigure::Desk;
 use crate::settings::Settings;
 use crate::stats::Counters;
 use crate::store::{Record, Store};
@@ -42,6 +43,7 @@ pub(crate) struct Engine<K, C> {
     /// What can be changed; in force are the limits of the groups and these numbers.
     pub settings: ArcSwap<Settings>,
     pub tuning: Tuning,
+    pub desk: Desk,
     /// Raised when the pool is invalidated or closed.
     pub generation: AtomicU32,
     pub closed: AtomicBool,
@@ -82,7 +84,7 @@ impl<K, C> Engine<K, C> {
             directory: Directory::new(),
             stock: Stock::new(config.lanes),
             store: Store::new(),
-            lru: Lru::new(capacity),
+            lru: Lru::new(),
             capacity: Capacity::new(capacity),
             serials: AtomicU64::new(first_serial),
             counters: Counters::new(),
@@ -91,6 +93,7 @@ impl<K, C> Engine<K, C> {
             bells: Bells::new(),
             orphans: SegQueue::new(),
             tuning: Tuning::new(&settings),
+            desk: Desk::new(),
             settings: ArcSwap::from_pointee(settings),
             config,
             me: me.clone(),

@@ -3,7 +3,8 @@
 use std::error::Error;
 use std::fmt;
 
-/// A setting that cannot work. From [`Builder::build`](crate::Builder::build) and
+/// A setting that cannot work. From [`Builder::build`](crate::Builder::build),
+/// [`Pool::reconfigure`](crate::Pool::reconfigure) and
 /// [`Group::configure`](crate::Group::configure).
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -26,6 +27,29 @@ pub enum ConfigError {
     },
     /// No use at all is allowed, so that no connection could ever be leased.
     MaxUsesZero,
+    /// More idle connections of a group are to be kept than it may have.
+    MinIdleAboveMaxIdle {
+        /// What was asked for as the least.
+        min_idle: usize,
+        /// The most that there may be.
+        max_idle: usize,
+    },
+    /// A probe interval of zero, which would be all the time; `None` is never.
+    ProbeIntervalZero,
+    /// A trim window of zero, in which every connection would be idle; `None` is no
+    /// trimming.
+    TrimWindowZero,
+    /// No connection may be retired at all.
+    RetirementRateZero,
+    /// A share of a group that is no fraction above zero.
+    RetirementShareOutOfRange {
+        /// What was asked for.
+        share: f64,
+        /// Not possible, but everything above.
+        share_above: f64,
+        /// The largest possible.
+        share_max: f64,
+    },
     /// No lane, or more than a group can have.
     LanesOutOfRange {
         /// What was asked for.
@@ -50,6 +74,23 @@ impl fmt::Display for ConfigError {
             Self::MaxUsesZero => {
                 f.write_str("max_uses is 0, at least 1 is needed to lease a connection at all")
             }
+            Self::MinIdleAboveMaxIdle { min_idle, max_idle } => {
+                write!(f, "min_idle is {min_idle}, at most the {max_idle} of max_idle are possible")
+            }
+            Self::ProbeIntervalZero => {
+                f.write_str("probe_interval is 0, it must be longer, or None for no probes")
+            }
+            Self::TrimWindowZero => {
+                f.write_str("trim_window is 0, it must be longer, or None for no trimming")
+            }
+            Self::RetirementRateZero => {
+                f.write_str("retirement.per_second is 0, it must be at least 1")
+            }
+            Self::RetirementShareOutOfRange { share, share_above, share_max } => write!(
+                f,
+                "retirement.group_share is {share}, it must lie above {share_above} and be at \
+                 most {share_max}"
+            ),
             Self::LanesOutOfRange { lanes, lanes_min, lanes_max } => {
                 write!(f, "lanes is {lanes}, it must lie between {lanes_min} and {lanes_max}")
             }
@@ -64,9 +105,10 @@ impl Error for ConfigError {}
 #[non_exhaustive]
 pub enum RejectReason {
     /// The pool holds `capacity` connections, and none of them is idle, so that
-    /// none can go. Transient, unless the capacity is 0.
+    /// none can go; or its capacity was lowered, and it still holds more. Transient,
+    /// unless the capacity is 0.
     Full {
-        /// The pool's capacity.
+        /// The pool's capacity, as it is now.
         capacity: usize,
     },
     /// The group holds as many idle connections as it may. Only for connections
@@ -156,7 +198,8 @@ pub enum CloseReason {
     Lifetime,
     /// It was leased as often as it may be.
     Uses,
-    /// The pool was full, and this was the connection released longest ago.
+    /// The pool was full, or held more than a capacity that was lowered, and this was the
+    /// connection released longest ago.
     Evicted,
     /// [`Pool::evict`](crate::Pool::evict) named it.
     Removed,
@@ -251,6 +294,11 @@ mod tests {
     fn errors_name_the_value_and_the_limit() {
         let error = ConfigError::CapacityTooLarge { capacity: 9, capacity_max: 7 };
         assert_eq!(error.to_string(), "capacity is 9, at most 7 is possible");
+        let error = ConfigError::MinIdleAboveMaxIdle { min_idle: 5, max_idle: 3 };
+        assert_eq!(error.to_string(), "min_idle is 5, at most the 3 of max_idle are possible");
+        let error =
+            ConfigError::RetirementShareOutOfRange { share: 1.5, share_above: 0.0, share_max: 1.0 };
+        assert!(error.to_string().contains("is 1.5, it must lie above 0 and be at most 1"));
         let rejected = Rejected { connection: (), reason: RejectReason::Full { capacity: 3 } };
         assert!(rejected.to_string().contains("capacity of 3"), "{rejected}");
     }

@@ -64,13 +64,21 @@ impl<K, C> Engine<K, C> {
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
+        let mut maker = false;
         let group = self.directory.enter(
             key,
             |group| group.roll.enter(member),
-            |hash| self.new_group(key.to_owned(), hash, member),
+            |hash| {
+                maker = true;
+                self.new_group(key.to_owned(), hash, member)
+            },
         );
-        // SeqCst: pairs with the fence in `mark_closed`.
+        // SeqCst: pairs with the fences in `mark_closed` and `reconfigure`.
         fence(Ordering::SeqCst);
+        if maker {
+            // The settings may have changed before a `reconfigure` could find the group.
+            self.apply_settings(&group);
+        }
         group
     }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use crate::core::stock::Loan;
 use crate::engine::Engine;
 use crate::limits::Limits;
+use crate::reconfigure::Own;
 use crate::stats::GroupTally;
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
@@ -13,6 +14,8 @@ pub(crate) struct Members<K> {
     /// Where the idle connections are. Apart from the rest, which is read-mostly.
     pub lanes: Loan,
     pub limits: Limits,
+    /// The settings that the limits differ by from those of the pool.
+    pub own: Own,
     /// Void tickets left in the lanes since they were compacted last; about.
     garbage: AtomicU32,
     pub roll: Roll,
@@ -29,10 +32,11 @@ const GARBAGE_ALLOWED: u32 = 32;
 
 impl<K> Members<K> {
     /// A group that one connection or handle has entered.
-    pub fn new(key: K, hash: u64, lanes: Loan, limits: Limits, roll: Roll) -> Self {
+    pub fn new(key: K, hash: u64, lanes: Loan, limits: Limits, own: Own, roll: Roll) -> Self {
         Self {
             lanes,
             limits,
+            own,
             garbage: AtomicU32::new(0),
             roll,
             tally: GroupTally::default(),
@@ -74,7 +78,8 @@ impl<K, C> Engine<K, C> {
         let own = self.config.settings_of(&key);
         let limits = Limits::new(&self.settings.load(), &own);
         self.tuning.note_min_idle(own.min_idle.unwrap_or(0));
-        Members::new(key, hash, self.stock.lend(&self.core), limits, Roll::with(member))
+        let lanes = self.stock.lend(&self.core);
+        Members::new(key, hash, lanes, limits, Own::new(own), Roll::with(member))
     }
 }
 

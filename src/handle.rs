@@ -10,7 +10,6 @@ use crate::lease::{Lease, Pooled, PooledOwned};
 use crate::pool::Pool;
 use crate::settings::{GroupSettings, PutOptions};
 use crate::stats::{GroupStats, Meta, Status};
-use crate::sync::Ordering;
 use crate::time::nanos_or_never;
 use crate::token::Token;
 
@@ -142,27 +141,14 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Group<K, C> {
 
     /// Gives this group settings of its own, in place of those it had. They hold
     /// for insertions and releases from now on, and keep the group, empty or not,
-    /// until it is given [`GroupSettings::new`], which is none.
+    /// until it is given [`GroupSettings::new`], which is none. What they leave open
+    /// follows the pool, also when that is [reconfigured](Pool::reconfigure).
     ///
     /// # Errors
     ///
     /// [`ConfigError`] names the first setting that cannot work; nothing is changed.
     pub fn configure(&self, settings: GroupSettings) -> Result<(), ConfigError> {
-        settings.validate()?;
-        let engine = self.pool.engine();
-        engine.tuning.note_min_idle(settings.min_idle.unwrap_or(0));
-        self.members.limits.set(&engine.settings.load(), &settings);
-        let own = settings != GroupSettings::new();
-        if own {
-            // Before it is said, since whoever withdraws them takes this member out.
-            let entered = self.members.roll.enter(Member::Handle);
-            debug_assert!(entered, "a group with a handle is not retired");
-        }
-        // AcqRel: those who configure come one after the other.
-        if self.members.configured.swap(own, Ordering::AcqRel) {
-            engine.part(&self.members, Member::Handle);
-        }
-        Ok(())
+        self.pool.engine().configure(&self.members, settings)
     }
 }
 

@@ -14,6 +14,9 @@ use crate::sync::Ordering;
 use crate::time::NEVER;
 use crate::token::Token;
 
+/// An insertion into a pool whose capacity was lowered closes no more than this.
+const EVICTIONS_PER_INSERTION: usize = 32;
+
 /// A connection that has its place, its seat and its permit; still in the hands of
 /// the thread that inserts it.
 struct Admitted<K, C> {
@@ -150,22 +153,28 @@ impl<K, C> Engine<K, C> {
 
     /// A permit: a free one, or that of the idle connection released longest ago,
     /// which is closed first. `None` if nothing is idle.
+    ///
+    /// A pool that holds too many, because its capacity was lowered, sheds some of
+    /// them first, and takes nothing in if that does not suffice.
     fn reserve(&self) -> Option<Permit<'_>> {
-        if let Some(permit) = self.capacity.reserve() {
-            return Some(permit);
-        }
-        if self.capacity.max() == 0 {
-            return None;
-        }
-        if let Some(victim) = self.lru.seize(&self.core.seats) {
-            return Some(self.evict_for_permit(victim));
+        for _ in 0..EVICTIONS_PER_INSERTION {
+            if let Some(permit) = self.capacity.reserve() {
+                return Some(permit);
+            }
+            if self.capacity.is_shut() {
+                return None;
+            }
+            let Some(victim) = self.lru.seize(&self.core.seats) else { break };
+            if let Some(permit) = self.evict_for_permit(victim).pass_on() {
+                return Some(permit);
+            }
         }
         // Nothing was idle. Perhaps a permit came free meanwhile.
         self.capacity.reserve()
     }
 
-    /// Closes a victim. Its permit passes on, so that nobody gets in between.
-    fn evict_for_permit(&self, victim: Claim) -> Permit<'_> {
+    /// Closes a victim. Its permit is the caller's, so that nobody gets in between.
+    pub fn evict_for_permit(&self, victim: Claim) -> Permit<'_> {
         let removed = self.extract(victim);
         self.tidy(&removed.group);
         self.settle(removed, CloseReason::Evicted)

@@ -56,6 +56,7 @@ mod raw_lease;
 mod reaper;
 #[cfg(feature = "tokio")]
 mod reaper_task;
+mod reconfigure;
 mod remove;
 mod retirement;
 mod settings;

@@ -37,7 +37,7 @@ impl Limits {
         let idle_timeout = own.idle_timeout.unwrap_or(settings.idle_timeout);
         let max_lifetime = own.max_lifetime.unwrap_or(settings.max_lifetime);
         let max_idle = own.max_idle.unwrap_or(settings.max_idle_per_group);
-        let min_idle = own.min_idle.unwrap_or(settings.min_idle_per_group);
+        let min_idle = own.min_idle.unwrap_or(settings.min_idle_per_group).min(max_idle);
         let max_uses = own.max_uses.unwrap_or(settings.max_uses);
         self.idle_timeout.store(nanos_or_never(idle_timeout), Ordering::Relaxed);
         self.max_lifetime.store(nanos_or_never(max_lifetime), Ordering::Relaxed);

@@ -298,8 +298,9 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Pool<K, C> {
         self.engine.stats()
     }
 
-    /// Does all maintenance that is due: closes what has expired or was invalidated.
-    /// Returns how many expired connections it closed.
+    /// Does all maintenance that is due: closes what has expired or was invalidated, and
+    /// what is too many since the capacity was lowered. Returns how many connections it
+    /// closed, but for those that were invalidated.
     ///
     /// For pools without a reaper; call it about once in each
     /// [`tick`](Pool::tick). Does nothing while another thread is at it.
@@ -307,8 +308,8 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Pool<K, C> {
         self.engine.maintain()
     }
 
-    /// How often maintenance is worth while: a 32nd of the pool's idle timeout, but
-    /// between 100 ms and 1 s.
+    /// How often maintenance is worth while: a 32nd of the idle timeout that the pool was
+    /// built with, but between 100 ms and 1 s.
     pub fn tick(&self) -> Duration {
         self.engine.config.tick
     }

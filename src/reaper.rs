@@ -147,6 +147,7 @@ impl<K, C> Engine<K, C> {
 
     /// Does a bounded piece of maintenance.
     pub fn step(&self) -> Stepped {
+        self.config.clock.notice_suspension();
         // Relaxed: worth a look, no more.
         if self.maintainer.sweep_wanted.load(Ordering::Relaxed)
             // Acquire: pairs with `want_sweep`. A swap, so that the wish that it takes
@@ -163,7 +164,8 @@ impl<K, C> Engine<K, C> {
         while let Some(orphan) = self.orphans.pop() {
             drop(orphan);
         }
-        Stepped { closed, more }
+        let shed = self.shrink(CHORES_PER_STEP.saturating_sub(closed));
+        Stepped { closed: closed + shed, more: more || closed + shed >= CHORES_PER_STEP }
     }
 
     /// True if a connection was closed.

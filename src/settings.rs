@@ -11,25 +11,38 @@ use crate::store::CONNECTIONS_MAX;
 const DESCRIPTORS_PART: u64 = 5;
 const CAPACITY_DEFAULT_MAX: usize = 65_536;
 
-/// What can be changed while a pool is in use: see
+/// What can be changed while a pool is in use, by
 /// [`Pool::reconfigure`](crate::Pool::reconfigure). Each is described at the method of
-/// [`Builder`](crate::Builder) that has its name.
+/// [`Builder`](crate::Builder) that has its name; here is from when on a change holds.
+///
+/// The rest of what a [`Builder`](crate::Builder) sets cannot be changed: the lanes, the
+/// hooks, the probe, the clock, what dropping a lease means, whether a reaper is started,
+/// and the tick, which follows from the idle timeout that the pool was built with.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Settings {
-    /// The most connections in the pool, idle and leased together.
+    /// The most connections in the pool, idle and leased together. At once: no insertion
+    /// exceeds it from now on. If it is lowered, the idle connections that are too many
+    /// are closed by `reconfigure`, those released longest ago first; what is leased, or
+    /// on its way in, stays, and maintenance and insertions close as many as are still
+    /// too many when they are idle.
     pub capacity: usize,
-    /// The most idle connections in a group.
+    /// The most idle connections in a group. From the next release or insertion on: if it
+    /// is lowered, what is idle stays.
     pub max_idle_per_group: usize,
-    /// So many idle connections of a group are exempt from the idle timeout.
+    /// So many idle connections of a group are exempt from the idle timeout; no more than
+    /// may be idle. At once.
     pub min_idle_per_group: usize,
-    /// How long a connection may stay idle.
+    /// How long a connection may stay idle. For each connection from its next release on;
+    /// what is idle keeps the timeout that it was released with.
     pub idle_timeout: Option<Duration>,
-    /// How long after its insertion a connection may still be leased.
+    /// How long after its insertion a connection may still be leased. For connections
+    /// inserted from now on.
     pub max_lifetime: Option<Duration>,
-    /// The part of its lifetime by which a connection's may be shorter.
+    /// The part of its lifetime by which a connection's may be shorter. For connections
+    /// inserted from now on.
     pub lifetime_jitter: f64,
-    /// How often a connection may be leased.
+    /// How often a connection may be leased. At once.
     pub max_uses: u64,
     /// Connections idle for less than this are leased without a probe.
     pub probe_after: Duration,
@@ -41,7 +54,9 @@ pub struct Settings {
     pub retirement: RetirementBudget,
     /// Whether groups learn the idle timeout of their peer.
     pub learn_idle_timeout: bool,
-    /// How connections are closed.
+    /// How connections are closed. At once; without effect in a pool that was built
+    /// without [`Builder::close_mode`](crate::Builder::close_mode), which cannot ask its
+    /// connections.
     pub close_mode: CloseMode,
 }
 
@@ -64,7 +79,17 @@ impl Settings {
         if self.max_uses == 0 {
             return Err(ConfigError::MaxUsesZero);
         }
-        Ok(())
+        let (min_idle, max_idle) = (self.min_idle_per_group, self.max_idle_per_group);
+        if min_idle > max_idle {
+            return Err(ConfigError::MinIdleAboveMaxIdle { min_idle, max_idle });
+        }
+        if self.probe_interval == Some(Duration::ZERO) {
+            return Err(ConfigError::ProbeIntervalZero);
+        }
+        if self.trim_window == Some(Duration::ZERO) {
+            return Err(ConfigError::TrimWindowZero);
+        }
+        self.retirement.validate()
     }
 }
 
@@ -97,9 +122,24 @@ pub struct RetirementBudget {
     /// The most such closes in each second of the pool's clock, over all groups. At least
     /// 1. What a second does not use is not carried over. Default: [`u32::MAX`], no limit.
     pub per_second: u32,
-    /// The part of a group's connections that is closed in one tick, from 0 to 1, rounded
-    /// down, but always at least one connection. Default: 1, which is no limit.
+    /// The part of a group's connections that is closed in one tick, more than 0 and at
+    /// most 1, rounded down, but always at least one connection. Default: 1, which is no
+    /// limit.
     pub group_share: f64,
+}
+
+impl RetirementBudget {
+    fn validate(&self) -> Result<(), ConfigError> {
+        if self.per_second == 0 {
+            return Err(ConfigError::RetirementRateZero);
+        }
+        let share = self.group_share;
+        // Also not if it is no number.
+        if share > 0.0 && share <= 1.0 {
+            return Ok(());
+        }
+        Err(ConfigError::RetirementShareOutOfRange { share, share_above: 0.0, share_max: 1.0 })
+    }
 }
 
 impl Default for RetirementBudget {
@@ -148,7 +188,8 @@ impl GroupSettings {
         self
     }
 
-    /// As [`Builder::min_idle_per_group`](crate::Builder::min_idle_per_group).
+    /// As [`Builder::min_idle_per_group`](crate::Builder::min_idle_per_group). Where the
+    /// most that may be idle is less, that holds.
     pub fn min_idle(mut self, min_idle: usize) -> Self {
         self.min_idle = Some(min_idle);
         self
@@ -162,7 +203,16 @@ impl GroupSettings {
     }
 
     pub(crate) fn validate(&self) -> Result<(), ConfigError> {
-        if self.max_uses == Some(0) { Err(ConfigError::MaxUsesZero) } else { Ok(()) }
+        if self.max_uses == Some(0) {
+            return Err(ConfigError::MaxUsesZero);
+        }
+        match (self.min_idle, self.max_idle) {
+            (Some(min_idle), Some(max_idle)) if min_idle > max_idle => {
+                Err(ConfigError::MinIdleAboveMaxIdle { min_idle, max_idle })
+            }
+            // If one of them is the pool's, that may change: `max_idle` holds.
+            _ => Ok(()),
+        }
     }
 }
 

@@ -11,9 +11,14 @@ pub(crate) use self::imp::*;
 #[cfg(not(slabpool_loom))]
 mod imp {
     pub(crate) use std::sync::atomic::{
-        AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+        AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence,
     };
-    pub(crate) use std::thread::yield_now;
+    pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
+    pub(crate) use std::thread::{ThreadId, yield_now};
+
+    pub(crate) fn current_thread() -> ThreadId {
+        std::thread::current().id()
+    }
 
     /// Stores a value, while others may exchange it.
     #[inline(always)]
@@ -66,7 +71,12 @@ mod imp {
     pub(crate) use loom::sync::atomic::{
         AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
     };
-    pub(crate) use loom::thread::yield_now;
+    pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard};
+    pub(crate) use loom::thread::{ThreadId, yield_now};
+
+    pub(crate) fn current_thread() -> ThreadId {
+        loom::thread::current().id()
+    }
 
     /// Stores a value, while others may exchange it. An exchange as well, because loom
     /// does not know that nothing comes between the two halves of one: it would let a

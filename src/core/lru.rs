@@ -17,7 +17,7 @@
 //! the sweep, by the coarse clock, may be younger by insertion than a candidate
 //! of the same time, and go after it.
 
-use crossbeam_queue::ArrayQueue;
+use crossbeam_queue::SegQueue;
 
 use crate::core::arena::Arena;
 use crate::core::seat::{Mark, Seat};
@@ -47,15 +47,14 @@ struct Candidate {
 /// Chooses victims.
 #[derive(Debug)]
 pub struct Lru {
-    batch: ArrayQueue<Candidate>,
+    /// Unbounded, but filled by one sweep at a time, and only when it is empty.
+    batch: SegQueue<Candidate>,
     sweeping: AtomicBool,
 }
 
 impl Lru {
-    /// For a pool of at most `capacity` connections.
-    pub fn new(capacity: usize) -> Self {
-        let batch_max = (capacity / BATCH_PART).clamp(1, BATCH_MAX);
-        Self { batch: ArrayQueue::new(batch_max), sweeping: AtomicBool::new(false) }
+    pub fn new() -> Self {
+        Self { batch: SegQueue::new(), sweeping: AtomicBool::new(false) }
     }
 
     /// Seizes the least recently released idle connection: the caller owns it,
@@ -77,13 +76,18 @@ impl Lru {
             // Relaxed, here and below: the flag only spares others a sweep that another
             // thread is at. The queue publishes its content by itself.
             let alone = !self.sweeping.swap(true, Ordering::Relaxed);
-            let oldest = sweep(seats, if alone { self.batch.capacity() } else { 1 });
+            // By the seats, and not by the capacity, which may change: a pool that
+            // shrinks needs its largest batches then.
+            let batch_max = (seats.high_water() as usize / BATCH_PART).clamp(1, BATCH_MAX);
+            let oldest = sweep(seats, if alone { batch_max } else { 1 });
             let nothing = oldest.is_empty();
             let mut rest = oldest.iter();
             let found = rest.by_ref().find_map(take);
             if alone {
-                // A full queue means that the rest is not needed.
-                rest.take_while(|candidate| self.batch.push(**candidate).is_ok()).count();
+                // If another one has filled it meanwhile, the rest is not needed.
+                if self.batch.is_empty() {
+                    rest.for_each(|candidate| self.batch.push(*candidate));
+                }
                 self.sweeping.store(false, Ordering::Relaxed);
             }
             if found.is_some() || nothing {
@@ -155,23 +159,37 @@ mod tests {
     #[test]
     fn the_oldest_goes_first_and_ties_go_by_insertion() {
         let seats = idle_seats([5, 3, 3, 9, 1]);
-        assert_eq!(order(&Lru::new(5), &seats), [4, 1, 2, 0, 3]);
+        assert_eq!(order(&Lru::new(), &seats), [4, 1, 2, 0, 3]);
     }
 
     #[test]
     fn a_batch_keeps_the_order_of_thousands() {
         let stamps: Vec<u64> = (0..5_000).map(|n| n * 7919 % 5_003).collect();
         let seats = idle_seats(stamps.clone());
-        let seen = order(&Lru::new(5_000), &seats);
+        let seen = order(&Lru::new(), &seats);
         let mut expected: Vec<u32> = (0..5_000).collect();
         expected.sort_by_key(|&seat| stamps[seat as usize]);
         assert_eq!(seen, expected);
     }
 
     #[test]
+    fn a_pool_that_grows_gets_batches_of_its_size() {
+        let lru = Lru::new();
+        let few = idle_seats(0..1);
+        assert_eq!((lru.seize(&few).unwrap().seat, lru.batch.len()), (0, 0));
+        for count in [1_000, 40_000] {
+            let seats = idle_seats(0..count);
+            assert_eq!(lru.seize(&seats).unwrap().seat, 0);
+            let batch = (count as usize / BATCH_PART).min(BATCH_MAX);
+            assert_eq!(lru.batch.len(), batch - 1);
+            while lru.batch.pop().is_some() {}
+        }
+    }
+
+    #[test]
     fn a_candidate_that_was_used_is_passed_over() {
         let seats = idle_seats(0..1_000);
-        let lru = Lru::new(1_000);
+        let lru = Lru::new();
         assert_eq!(lru.seize(&seats).unwrap().seat, 0);
         let used = seats.get(1);
         used.state.claim(1).unwrap();

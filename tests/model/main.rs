@@ -1,6 +1,7 @@
 //! Whatever is done to a pool, on one thread and by a clock that is turned by hand,
 //! a list for each key would have done the same.
 
+mod bound;
 #[path = "../common/mod.rs"]
 mod common;
 mod memory;
@@ -121,6 +122,7 @@ impl Run {
             Op::Configure { key, own } => self.configure(key, own),
             Op::Drain { key } => self.drain(key),
             Op::Resume { key } => self.resume(key),
+            Op::Reconfigure { capacity, defaults } => self.reconfigure(capacity, defaults),
             Op::Handle { key } => {
                 self.handles.push((key, self.pool.group(&key)));
                 self.oracle.group(key).handles += 1;
@@ -305,6 +307,23 @@ impl Run {
         self.oracle.configure(key, own);
     }
 
+    fn reconfigure(&mut self, capacity: Option<usize>, defaults: Option<Limits>) {
+        let capacity = capacity.unwrap_or(self.oracle.capacity);
+        let defaults = defaults.unwrap_or(self.oracle.defaults);
+        let change = |settings: &mut slabpool::Settings| {
+            settings.capacity = capacity;
+            settings.idle_timeout = span(defaults.idle_timeout);
+            settings.max_lifetime = span(defaults.max_lifetime);
+            settings.max_idle_per_group = defaults.max_idle.unwrap_or(usize::MAX);
+            settings.max_uses = defaults.max_uses;
+        };
+        self.pool.reconfigure(change).unwrap();
+        let mut settings = self.pool.settings();
+        change(&mut settings);
+        assert_eq!(settings, self.pool.settings());
+        self.oracle.reconfigure(capacity, defaults);
+    }
+
     fn maintain(&mut self) {
         self.compare_closes();
         let expired = self.pool.maintain();
@@ -312,7 +331,9 @@ impl Run {
         let tick = self.pool.tick().as_millis() as u64;
         assert_eq!(
             expired,
-            self.oracle.maintain(tick, |id| did.iter().any(|&(_, other, _)| other == id))
+            self.oracle.maintain(tick, |id| did
+                .iter()
+                .any(|&(_, other, reason)| other == id && reason != CloseReason::Evicted))
         );
     }
 

@@ -38,8 +38,8 @@ pub struct Group {
     pub idle: Vec<u32>,
     pub leased: usize,
     pub handles: usize,
-    limits: Limits,
-    configured: bool,
+    pub limits: Limits,
+    pub own: Option<Limits>,
     pub draining: bool,
 }
 
@@ -117,7 +117,7 @@ impl Oracle {
             leased: 0,
             handles: 0,
             limits,
-            configured: false,
+            own: None,
             draining: false,
         })
     }
@@ -125,7 +125,7 @@ impl Oracle {
     /// Groups that nobody is in are gone.
     pub fn forget_empty_groups(&mut self) {
         self.groups.retain(|_, group| {
-            let kept = group.handles > 0 || group.configured || group.draining;
+            let kept = group.handles > 0 || group.own.is_some() || group.draining;
             kept || !group.idle.is_empty() || group.leased > 0
         });
     }
@@ -134,7 +134,7 @@ impl Oracle {
         let limits = own.unwrap_or(self.defaults);
         let group = self.group(key);
         group.limits = limits;
-        group.configured = own.is_some();
+        group.own = own;
         self.forget_empty_groups();
     }
 
@@ -151,7 +151,7 @@ impl Oracle {
         connection
     }
 
-    fn close_one(&mut self, id: u32, reason: CloseReason) {
+    pub fn close_one(&mut self, id: u32, reason: CloseReason) {
         let connection = self.remove(id);
         self.memory.leave(connection.key, reason, connection.deadline, self.now);
         self.closes.push((connection.key, id, reason));
@@ -208,7 +208,8 @@ impl Oracle {
     fn miss(&mut self, key: u8, met: Option<Miss>) {
         let in_use = self.groups.get(&key).is_some_and(|group| group.leased > 0);
         let other = if in_use { Miss::AllLeased } else { Miss::Cold };
-        let met = if self.closed { Some(Miss::Closed) } else { met };
+        let draining = self.groups.get(&key).is_some_and(|group| group.draining);
+        let met = if self.closed || draining { Some(Miss::Closed) } else { met };
         self.memory.miss(key, met, other, self.now);
     }
 
@@ -270,16 +271,16 @@ impl Oracle {
     }
 
     fn admit(&mut self, key: u8, id: u32, patience: u64, leased: bool) -> Result<(), RejectReason> {
-        if let Some(reason) = self.refusal(key, patience, leased) {
+        let mut refusal = self.refusal(key, patience, leased);
+        if refusal.is_none() && !self.make_room() {
+            refusal = Some(RejectReason::Full { capacity: self.capacity });
+        }
+        if let Some(reason) = refusal {
             self.forget_empty_groups();
             self.rejects += 1;
             return Err(reason);
         }
         let limits = self.group(key).limits;
-        if self.connections.len() == self.capacity {
-            let victim = self.victim().unwrap();
-            self.close_one(victim, CloseReason::Evicted);
-        }
         let (now, retire_at) = (self.now, self.now.saturating_add(limits.max_lifetime));
         let deadline = now.saturating_add(patience.min(limits.idle_timeout)).min(retire_at);
         let group = self.group(key);
@@ -311,8 +312,6 @@ impl Oracle {
     }
 
     fn refusal(&mut self, key: u8, patience: u64, leased: bool) -> Option<RejectReason> {
-        let capacity = self.capacity;
-        let full = self.connections.len() == capacity && self.idle().is_empty();
         let closed = self.closed;
         let group = self.group(key);
         let Limits { idle_timeout, max_idle, .. } = group.limits;
@@ -322,15 +321,14 @@ impl Oracle {
             Some(RejectReason::Draining)
         } else if !leased && patience.min(idle_timeout) == 0 {
             Some(RejectReason::NeverIdle)
-        } else if let Some(max_idle) = max_idle.filter(|&cap| !leased && group.idle.len() >= cap) {
-            Some(RejectReason::GroupFull { max_idle })
         } else {
-            full.then_some(RejectReason::Full { capacity })
+            let max_idle = max_idle.filter(|&cap| !leased && group.idle.len() >= cap);
+            max_idle.map(|max_idle| RejectReason::GroupFull { max_idle })
         }
     }
 
     /// Released longest ago; of several, inserted first.
-    fn victim(&self) -> Option<u32> {
+    pub fn victim(&self) -> Option<u32> {
         let idle = self.connections.iter().filter(|(_, connection)| !connection.leased);
         idle.min_by_key(|&(&id, connection)| (connection.stamp, id)).map(|(&id, _)| id)
     }
@@ -404,8 +402,8 @@ impl Oracle {
     }
 
     /// Maintenance must close what was invalidated, and what expired a tick ago; it
-    /// may close what expired less than a tick ago, and nothing else. `did` says
-    /// what it has closed. Returns how many were expired.
+    /// may close what expired less than a tick ago. `did` says what it has closed for
+    /// that. And then what is too many, and nothing else. Returns how many of both.
     pub fn maintain(&mut self, tick: u64, did: impl Fn(u32) -> bool) -> usize {
         let mut expired = 0;
         for (_, id, _) in self.idle() {
@@ -420,7 +418,7 @@ impl Oracle {
                 expired += 1;
             }
         }
-        expired
+        expired + self.shrink()
     }
 
     pub fn close(&mut self) {

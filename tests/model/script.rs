@@ -34,6 +34,7 @@ pub enum Op {
     Configure { key: u8, own: Option<Limits> },
     Drain { key: u8 },
     Resume { key: u8 },
+    Reconfigure { capacity: Option<usize>, defaults: Option<Limits> },
     Handle { key: u8 },
     DropHandle { at: usize },
     Advance { ms: u64 },
@@ -58,15 +59,18 @@ fn limits() -> impl Strategy<Value = Limits> {
     )
 }
 
+fn capacity() -> impl Strategy<Value = usize> {
+    prop_oneof![4 => 1..7_usize, 1 => Just(0), 2 => Just(100)]
+}
+
 pub fn setup() -> impl Strategy<Value = Setup> {
-    let capacity = prop_oneof![4 => 1..7_usize, 1 => Just(0), 2 => Just(100)];
     let limits = prop_oneof![1 => limits(), 1 => Just(Limits {
         idle_timeout: 30_000,
         max_lifetime: NEVER,
         max_idle: None,
         max_uses: u64::MAX,
     })];
-    (capacity, prop_oneof![2 => Just(1), 1 => Just(3)], limits)
+    (capacity(), prop_oneof![2 => Just(1), 1 => Just(3)], limits)
         .prop_map(|(capacity, lanes, defaults)| Setup { capacity, lanes, defaults })
 }
 
@@ -107,6 +111,8 @@ fn op() -> impl Strategy<Value = Op> {
         2 => Just(Op::Invalidate),
         3 => key().prop_map(|key| Op::InvalidateGroup { key }),
         4 => (key(), own).prop_map(|(key, own)| Op::Configure { key, own }),
+        4 => (prop::option::of(capacity()), prop::option::of(limits()))
+            .prop_map(|(capacity, defaults)| Op::Reconfigure { capacity, defaults }),
         3 => key().prop_map(|key| Op::Handle { key }),
         2 => key().prop_map(|key| Op::Drain { key }),
         4 => key().prop_map(|key| Op::Resume { key }),
