@@ -94,7 +94,14 @@ impl<K, C> Engine<K, C> {
     /// closed.
     pub fn examine(&self, claim: Claim) -> bool {
         let seat = self.core.seats.get(claim.seat);
-        let Some(inspection) = self.inspect(seat, claim) else { return false };
+        let Some(inspection) = self.inspect(seat, claim) else {
+            // Somebody else has it: what it rang for must not be forgotten. If the pool
+            // was closed, it is the closer's.
+            if !self.is_closed() {
+                self.bells.belfry().keep(claim.seat);
+            }
+            return false;
+        };
         // SAFETY: the inspection owns the seat (S2).
         match unsafe { self.listen(seat, claim.seat) } {
             Ok(()) => {

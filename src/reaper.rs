@@ -69,8 +69,8 @@ struct Work {
     near: Vec<u32>,
     /// What is due was due after the first of these times, and by the second.
     turned: (u64, u64),
-    /// Connections whose bell was rung while they were leased.
-    rung: Vec<Claim>,
+    /// Seats whose bell was rung, and that were in use since.
+    rung: Vec<u32>,
 }
 
 impl Maintainer {
@@ -216,26 +216,31 @@ impl<K, C> Engine<K, C> {
 
     /// Adds the connections whose bells were rung, but for those that are in use.
     fn collect_rung(&self, work: &mut Work, chores: &mut Vec<Chore<'_, K, C>>) {
-        work.rung.retain(|&claim| {
-            let word = self.core.seats.get(claim.seat).state.load();
-            if word.incarnation() == claim.incarnation && word.phase() == Phase::Idle {
-                chores.push(Chore::Examine(claim));
-                return false;
-            }
-            // Once it is leased again, the next release registers the bell anew.
-            word.incarnation() == claim.incarnation && word.phase() != Phase::Claimed
-        });
+        work.rung.sort_unstable();
+        work.rung.dedup();
+        work.rung.retain(|&seat| !self.collect_one_rung(seat, chores));
         while chores.len() < CHORES_PER_STEP
             && let Some(seat) = self.bells.belfry().next()
         {
-            let word = self.core.seats.get(seat).state.load();
-            let claim = Claim { seat, incarnation: word.incarnation() };
-            match word.phase() {
-                Phase::Idle => chores.push(Chore::Examine(claim)),
-                Phase::Leased | Phase::Inspected | Phase::Orphaned => work.rung.push(claim),
-                // Whoever closed it, or took it out, has silenced the bell.
-                Phase::Vacant | Phase::Claimed => {}
+            if !self.collect_one_rung(seat, chores) {
+                work.rung.push(seat);
             }
+        }
+    }
+
+    /// False if it must wait until the connection is idle. A ring is done with when the
+    /// connection was looked at, and not sooner: a release may still go by what it read
+    /// of the bell before the ring.
+    fn collect_one_rung(&self, seat: u32, chores: &mut Vec<Chore<'_, K, C>>) -> bool {
+        let word = self.core.seats.get(seat).state.load();
+        match word.phase() {
+            Phase::Idle => {
+                chores.push(Chore::Examine(Claim { seat, incarnation: word.incarnation() }));
+                true
+            }
+            Phase::Leased | Phase::Inspected | Phase::Orphaned => false,
+            // Whoever closed it, or took it out, has silenced the bell.
+            Phase::Vacant | Phase::Claimed => true,
         }
     }
 

@@ -285,9 +285,14 @@ impl Belfry {
     }
 
     fn ring(&self, seat: u32) {
+        self.keep(seat);
+        self.wake_reaper();
+    }
+
+    /// Keeps a ring for the next step of the reaper, whenever that is.
+    pub fn keep(&self, seat: u32) {
         self.step.publish();
         self.rung.push(seat);
-        self.wake_reaper();
     }
 
     /// Makes the reaper look now.
