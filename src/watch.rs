@@ -30,7 +30,7 @@ use crossbeam_queue::SegQueue;
 use crate::connection::Liveness;
 use crate::core::arena::{Arena, Record};
 use crate::core::tagged::NIL;
-use crate::sync::{AtomicBool, AtomicU32, Ordering, Step, UnsafeCell};
+use crate::sync::{AtomicBool, AtomicU32, Ordering, Step, UnsafeCell, fence};
 
 /// The bells of all seats, and what they ring to.
 #[derive(Debug)]
@@ -160,7 +160,7 @@ impl Watcher {
     /// old one rings for is not taken for this connection's.
     fn quiet<'a>(place: &'a mut Option<Self>, seat: u32, belfry: &Arc<Belfry>) -> &'a mut Self {
         // One that listens was registered for this same connection.
-        let reusable = |old: &Self| old.bell.state.is_in_use() || old.references() == Self::OWN;
+        let reusable = |old: &Self| old.bell.state.is_in_use() || old.is_alone();
         match place.take().filter(reusable) {
             Some(old) => place.insert(old),
             None => place.insert(Self::new(seat, belfry)),
@@ -169,6 +169,17 @@ impl Watcher {
 
     fn references(&self) -> usize {
         Arc::strong_count(&self.bell)
+    }
+
+    /// Whether nobody else can ring the bell, or still does.
+    fn is_alone(&self) -> bool {
+        // Says to a model what is said below.
+        self.bell.belfry.step.observe();
+        let alone = self.references() == Self::OWN;
+        // Acquire: pairs with the Release by which `Arc` gives a reference up, so that
+        // the ring of whoever had one comes before what the state says next.
+        fence(Ordering::Acquire);
+        alone
     }
 
     /// Whether the bell was not rung, and is registered still.
