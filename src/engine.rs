@@ -30,7 +30,7 @@ use crate::watch::Bells;
 
 /// How often a get that would miss lets `retain` finish with a connection of its
 /// group before it does miss.
-const INSPECTION_YIELDS: usize = if cfg!(slabpool_loom) { 2 } else { 10_000 };
+const INSPECTION_YIELDS: usize = if cfg!(slabpool_loom) { 8 } else { 10_000 };
 
 /// Everything that the handles of one pool share.
 pub(crate) struct Engine<K, C> {
@@ -190,7 +190,13 @@ impl<K, C> Engine<K, C> {
                 }
             }
             match orphan.take() {
-                Some(claim) if self.await_inspection(claim) => {}
+                Some(claim) if self.await_inspection(claim) => {
+                    // Perhaps its new ticket is not pushed yet.
+                    let seat = self.core.seats.get(claim.seat);
+                    if let Some(lease) = self.lease_this(seat, claim, group, now) {
+                        return Some((seat, lease.ticket));
+                    }
+                }
                 _ => {
                     self.counters.misses.add();
                     return None;

@@ -181,7 +181,7 @@ impl<K, C> Engine<K, C> {
     }
 
     /// Leases a connection in place. Its ticket stays behind.
-    fn lease_this(
+    pub fn lease_this(
         &self,
         seat: &Seat,
         claim: Claim,
