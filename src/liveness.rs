@@ -71,7 +71,13 @@ impl<K, C> Engine<K, C> {
         // SAFETY: as above, and there is no other reference.
         let connection = unsafe { record.connection_mut() };
         // SAFETY: by the caller's promise; seats are covered when they are filled.
-        self.verdict(|| unsafe { self.bells.listen(index, |cx| poll(connection, cx)) })
+        let listen = || unsafe { self.bells.listen(index, |cx| poll(connection, cx)) };
+        let was_watched = self.bells.is_watched(index);
+        self.verdict(listen)?;
+        if was_watched && !self.bells.is_watched(index) {
+            self.hurry_probe(index);
+        }
+        Ok(())
     }
 
     /// Runs the user's probe. A connection whose probe panics is not fit for use.

@@ -144,8 +144,11 @@ impl<K, C> Engine<K, C> {
     /// Does all maintenance that is due. Returns how many connections it closed.
     pub fn maintain(&self) -> usize {
         let mut closed = 0;
+        // What is rung for from here on is for the next time: there are connections that
+        // ring whenever they are looked at.
+        let mut rings = self.bells.belfry().len();
         loop {
-            let step = self.step();
+            let step = self.step_within(&mut rings);
             closed += step.closed;
             if !step.more {
                 return closed;
@@ -154,7 +157,14 @@ impl<K, C> Engine<K, C> {
     }
 
     /// Does a bounded piece of maintenance.
+    #[cfg_attr(not(feature = "tokio"), expect(dead_code, reason = "the reaper needs it"))]
     pub fn step(&self) -> Stepped {
+        let mut rings = usize::MAX;
+        self.step_within(&mut rings)
+    }
+
+    /// As [`Engine::step`], with at most so many rings.
+    fn step_within(&self, rings: &mut usize) -> Stepped {
         // Relaxed: worth a look, no more.
         if self.maintainer.sweep_wanted.load(Ordering::Relaxed)
             // Acquire: pairs with `want_sweep`. A swap, so that the wish that it takes
@@ -163,7 +173,7 @@ impl<K, C> Engine<K, C> {
         {
             self.sweep();
         }
-        let chores = self.collect_chores();
+        let chores = self.collect_chores(rings);
         let more = chores.len() >= CHORES_PER_STEP;
         // The user's code runs here, outside the lock.
         let closed = chores.into_iter().filter_map(|chore| self.do_chore(chore).then_some(()));
@@ -182,7 +192,7 @@ impl<K, C> Engine<K, C> {
         }
     }
 
-    fn collect_chores(&self) -> Vec<Chore<'_, K, C>> {
+    fn collect_chores(&self, rings: &mut usize) -> Vec<Chore<'_, K, C>> {
         let mut work = match self.maintainer.work.try_lock() {
             Ok(work) => work,
             Err(TryLockError::Poisoned(poisoned)) => PoisonError::into_inner(poisoned),
@@ -191,7 +201,7 @@ impl<K, C> Engine<K, C> {
         let work = &mut *work;
         let now = self.config.clock.now();
         let mut chores = Vec::new();
-        self.collect_rung(work, &mut chores);
+        self.collect_rung(work, rings, &mut chores);
         if work.due.is_empty() {
             work.turned = (work.turned.1, now);
             self.collect_due(work, now);
@@ -215,13 +225,22 @@ impl<K, C> Engine<K, C> {
     }
 
     /// Adds the connections whose bells were rung, but for those that are in use.
-    fn collect_rung(&self, work: &mut Work, chores: &mut Vec<Chore<'_, K, C>>) {
+    fn collect_rung(
+        &self,
+        work: &mut Work,
+        rings: &mut usize,
+        chores: &mut Vec<Chore<'_, K, C>>,
+    ) {
         work.rung.sort_unstable();
         work.rung.dedup();
-        work.rung.retain(|&seat| !self.collect_one_rung(seat, chores));
+        work.rung.retain(|&seat| {
+            chores.len() >= CHORES_PER_STEP || !self.collect_one_rung(seat, chores)
+        });
         while chores.len() < CHORES_PER_STEP
+            && *rings > 0
             && let Some(seat) = self.bells.belfry().next()
         {
+            *rings -= 1;
             if !self.collect_one_rung(seat, chores) {
                 work.rung.push(seat);
             }
@@ -288,6 +307,13 @@ impl<K, C> Engine<K, C> {
             // several threads are one release sequence, and all of them are seen.
             self.maintainer.hurried.swap(true, Ordering::Release);
         }
+    }
+
+    /// As [`Engine::hurry`], for a connection that was watched, and cannot be any more.
+    #[cold]
+    pub fn hurry_probe(&self, index: u32) {
+        let (stamp, now) = (self.core.seats.get(index).stamp.get(), self.config.clock.now());
+        self.hurry(index, next_probe(stamp, now, self.probe_interval(index)));
     }
 
     /// Sets the alarm of a seat. True if the reaper must be told.

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::config::Probe;
 use crate::core::seat::{Mark, Seat};
 use crate::core::state::Phase;
 use crate::core::ticket::Claim;
@@ -107,7 +108,14 @@ impl<K, C> Engine<K, C> {
             let meta = self.peek(seat, claim, now);
             // SAFETY: an inspector owns the seat (S2), and makes no other reference (R1).
             let connection = unsafe { record.connection_mut() };
-            keep(&record.group.key, &meta, connection).then_some(()).ok_or(CloseReason::Cleared)
+            let kept = keep(&record.group.key, &meta, connection);
+            kept.then_some(()).ok_or(CloseReason::Cleared)?;
+            if !matches!(self.config.probe, Probe::Watch { .. }) {
+                return Ok(());
+            }
+            // The closure may have waited for something to read, as a user would.
+            // SAFETY: an inspector owns the seat (S2).
+            unsafe { self.listen(seat, claim.seat) }
         });
     }
 

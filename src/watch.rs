@@ -312,6 +312,12 @@ impl Belfry {
         self.reaper.notify_one();
     }
 
+    /// How often a bell was rung that the reaper has not heard of.
+    pub fn len(&self) -> usize {
+        self.step.observe();
+        self.rung.len()
+    }
+
     /// A seat whose bell was rung.
     pub fn next(&self) -> Option<u32> {
         self.step.observe();
