@@ -48,10 +48,24 @@ impl Bells {
         &self.belfry
     }
 
-    /// Makes sure that a seat can have a bell, for a connection that is not watched yet.
-    pub fn cover(&self, seat: u32) {
+    /// Makes sure that a seat has a bell, for a connection that is not watched yet. Not
+    /// later, since a release must not allocate.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns the seat.
+    pub unsafe fn cover(&self, seat: u32) {
         self.hooks.cover(seat);
-        self.hooks.get(seat).set_watched(false);
+        let hook = self.hooks.get(seat);
+        hook.set_watched(false);
+        hook.bell.with_mut(|place| {
+            // SAFETY: W1, by the caller's promise.
+            let place = unsafe { &mut *place };
+            // What the old one rings for is not this connection's.
+            if !place.as_ref().is_some_and(Watcher::is_alone) {
+                *place = Some(Watcher::new(seat, &self.belfry));
+            }
+        });
     }
 
     /// Whether the connection in a seat was found to be watched when it became idle.
@@ -74,11 +88,11 @@ impl Bells {
         let hook = self.hooks.get(seat);
         hook.bell.with_mut(|place| {
             // SAFETY: W1, by the caller's promise.
-            let watcher = unsafe { &mut *place };
-            if watcher.as_ref().is_some_and(Watcher::is_listening) {
+            let place = unsafe { &mut *place };
+            let watcher = place.as_mut().expect("a seat that was covered has a bell");
+            if watcher.is_listening() {
                 return Liveness::Alive;
             }
-            let watcher = Watcher::quiet(watcher, seat, &self.belfry);
             let answer = watcher.listen(poll);
             hook.set_watched(answer.is_pending());
             match answer {
@@ -154,17 +168,6 @@ impl Watcher {
         let bell = Arc::new(Bell { state: BellState::new(), seat, belfry });
         let waker = Waker::from(Arc::clone(&bell));
         Self { bell, waker, registered: 0 }
-    }
-
-    /// The bell in `place`, if nobody else has it; else a new one, so that what the
-    /// old one rings for is not taken for this connection's.
-    fn quiet<'a>(place: &'a mut Option<Self>, seat: u32, belfry: &Arc<Belfry>) -> &'a mut Self {
-        // One that listens was registered for this same connection.
-        let reusable = |old: &Self| old.bell.state.is_in_use() || old.is_alone();
-        match place.take().filter(reusable) {
-            Some(old) => place.insert(old),
-            None => place.insert(Self::new(seat, belfry)),
-        }
     }
 
     fn references(&self) -> usize {
@@ -253,11 +256,6 @@ impl BellState {
 
     fn is_listening(&self) -> bool {
         self.0.load(Ordering::Relaxed) == Self::LISTENING
-    }
-
-    /// Whether it was made to listen for the connection that is in the seat.
-    fn is_in_use(&self) -> bool {
-        self.0.load(Ordering::Relaxed) != Self::SILENT
     }
 
     fn listen(&self) {
