@@ -225,12 +225,7 @@ impl<K, C> Engine<K, C> {
     }
 
     /// Adds the connections whose bells were rung, but for those that are in use.
-    fn collect_rung(
-        &self,
-        work: &mut Work,
-        rings: &mut usize,
-        chores: &mut Vec<Chore<'_, K, C>>,
-    ) {
+    fn collect_rung(&self, work: &mut Work, rings: &mut usize, chores: &mut Vec<Chore<'_, K, C>>) {
         work.rung.sort_unstable();
         work.rung.dedup();
         work.rung.retain(|&seat| {
