@@ -17,6 +17,7 @@ struct Line(Arc<Wire>);
 struct Wire {
     dead: AtomicBool,
     unwatchable: AtomicBool,
+    panics: AtomicBool,
     reader: Mutex<Option<Waker>>,
     asked: AtomicUsize,
 }
@@ -24,6 +25,10 @@ struct Wire {
 impl Line {
     fn kill(&self) {
         self.0.dead.store(true, Ordering::Release);
+        self.twitch();
+    }
+
+    fn twitch(&self) {
         let reader = self.0.reader.lock().unwrap().take();
         reader.into_iter().for_each(Waker::wake);
     }
@@ -49,6 +54,8 @@ impl Connection for Line {
             return Poll::Ready(Liveness::Alive);
         }
         *reader = Some(cx.waker().clone());
+        drop(reader);
+        assert!(!self.0.panics.load(Ordering::Relaxed), "as the test wants");
         Poll::Pending
     }
 }
@@ -93,6 +100,72 @@ fn who_cannot_be_watched_any_more_is_asked() {
         pool.maintain();
     }
     assert_eq!(pool.stats().closes[CloseReason::Dead], 1);
+}
+
+/// As before, and a look at it finds that.
+#[test]
+fn who_cannot_be_watched_any_more_while_idle_is_asked() {
+    let clock = Clock::manual();
+    let pool = builder(&clock).probe_interval(5 * SECOND).build().unwrap();
+    let line = Line::default();
+    pool.put(&1, line.clone()).unwrap();
+    clock.advance(60 * SECOND);
+    pool.maintain();
+    line.0.unwatchable.store(true, Ordering::Relaxed);
+    line.twitch();
+    assert_eq!(pool.maintain(), 0);
+    line.kill();
+    assert_eq!(pool.maintain(), 0);
+    clock.advance(6 * SECOND);
+    assert_eq!(pool.maintain(), 1);
+}
+
+/// A waker that stays registered when it is woken rings again and again.
+#[test]
+fn who_rings_by_reference_is_looked_at() {
+    let pool = builder(&Clock::manual()).build().unwrap();
+    let line = Line::default();
+    pool.put(&1, line.clone()).unwrap();
+    let waker = line.0.reader.lock().unwrap().clone().unwrap();
+    for _ in 0..3 {
+        waker.wake_by_ref();
+        assert_eq!(pool.maintain(), 0);
+    }
+    line.0.dead.store(true, Ordering::Release);
+    waker.wake_by_ref();
+    assert_eq!(pool.maintain(), 1);
+}
+
+/// Each gives back all that it took.
+#[test]
+fn any_number_may_be_dead_when_they_are_put() {
+    let pool = builder(&Clock::manual()).capacity(2).build().unwrap();
+    let (alive, dead) = (Line::default(), Line::default());
+    pool.put(&1, alive).unwrap();
+    dead.kill();
+    for _ in 0..10_000 {
+        pool.put(&1, dead.clone()).unwrap();
+    }
+    assert_eq!((pool.status().idle, pool.stats().closes[CloseReason::Dead]), (1, 10_000));
+    assert_eq!(Arc::strong_count(&dead.0), 1);
+}
+
+/// A poll that panics leaves a bell behind, of which the next connection knows nothing.
+#[test]
+fn the_seat_of_a_poll_that_panicked_is_watched_again() {
+    let pool = builder(&Clock::manual()).build().unwrap();
+    let bad = Line::default();
+    bad.0.panics.store(true, Ordering::Relaxed);
+    pool.put(&1, bad.clone()).unwrap();
+    let stats = pool.stats();
+    assert_eq!((stats.panics, stats.closes[CloseReason::Dead]), (1, 1));
+    let line = Line::default();
+    pool.put(&1, line.clone()).unwrap();
+    bad.kill();
+    assert_eq!(pool.maintain(), 0);
+    assert_eq!(line.0.asked.load(Ordering::Relaxed), 1, "nothing was rung for");
+    line.kill();
+    assert_eq!(pool.maintain(), 1);
 }
 
 /// Rings as soon as it is listened to, for as long as it may.

@@ -37,6 +37,16 @@ impl Peer {
         reader.into_iter().for_each(Waker::wake);
     }
 
+    /// Ends the connection, and keeps the waker, as some reactors do.
+    fn kill_by_ref(&self) {
+        let reader = {
+            let mut wire = self.0.lock().unwrap();
+            wire.dead = true;
+            wire.reader.clone()
+        };
+        reader.iter().for_each(Waker::wake_by_ref);
+    }
+
     /// Something happens that needs no attention.
     fn twitch(&self) {
         let reader = self.0.lock().unwrap().reader.take();
@@ -203,6 +213,21 @@ fn a_ring_against_release() {
         let (scene, peer) = trusting().with_one();
         let lease = scene.group.get().unwrap();
         let killer = kill(&peer);
+        lease.conn.touch();
+        lease.release();
+        killer.join().unwrap();
+        scene.expect_found_dead();
+    });
+}
+
+/// As before; the waker that rings stays where it is.
+#[test]
+fn a_ring_by_reference_against_release() {
+    check(3, || {
+        let (scene, peer) = trusting().with_one();
+        let lease = scene.group.get().unwrap();
+        let other = peer.clone();
+        let killer = thread::spawn(move || other.kill_by_ref());
         lease.conn.touch();
         lease.release();
         killer.join().unwrap();
