@@ -168,6 +168,23 @@ fn the_seat_of_a_poll_that_panicked_is_watched_again() {
     assert_eq!(pool.maintain(), 1);
 }
 
+/// A waker that was kept while its connection left is not even a reason to look at the
+/// next one in the seat.
+#[test]
+fn who_has_gone_rings_for_nobody() {
+    let pool = builder(&Clock::manual()).probe_interval(None).build().unwrap();
+    let (gone, next) = (Line::default(), Line::default());
+    let token = pool.put(&1, gone.clone()).unwrap();
+    drop(pool.take(token));
+    // It is polled at each look.
+    next.0.unwatchable.store(true, Ordering::Relaxed);
+    pool.put(&1, next.clone()).unwrap();
+    let asked = next.0.asked.load(Ordering::Relaxed);
+    gone.kill();
+    pool.maintain();
+    assert_eq!(next.0.asked.load(Ordering::Relaxed), asked);
+}
+
 /// Rings as soon as it is listened to, for as long as it may.
 #[derive(Clone)]
 struct Restless(Arc<AtomicUsize>);
