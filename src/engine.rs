@@ -28,8 +28,8 @@ use crate::store::{Record, Store};
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, yield_now};
 use crate::watch::Bells;
 
-/// How often a get that would miss lets `retain` finish with a connection of its
-/// group before it does miss.
+/// How often a get that would miss lets `retain` or the reaper finish with a connection
+/// of its group before it does miss.
 const INSPECTION_YIELDS: usize = if cfg!(slabpool_loom) { 8 } else { 10_000 };
 
 /// Everything that the handles of one pool share.

@@ -56,7 +56,7 @@ impl<K, C> Engine<K, C> {
     }
 
     /// Asks a connection that is idle, or is about to be, how it is, and watches it from
-    /// now on if it can be watched.
+    /// now on if it can be watched. If it no longer can, it gets an alarm.
     ///
     /// # Safety
     ///
@@ -110,11 +110,7 @@ impl<K, C> Engine<K, C> {
         };
         // SAFETY: the inspection owns the seat (S2).
         match unsafe { self.listen(seat, claim.seat) } {
-            Ok(()) => {
-                // Perhaps it cannot be watched any more.
-                self.watch(claim.seat, self.config.clock.now());
-                false
-            }
+            Ok(()) => false,
             Err(reason) => {
                 std::mem::forget(inspection);
                 self.discard(claim, reason);

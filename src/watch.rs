@@ -14,8 +14,8 @@
 //!
 //! A bell that rings while the connection is leased, because something has come that
 //! nobody waits for yet, says nothing about the connection; but it may also ring just
-//! before the connection becomes idle. So the reaper keeps such a ring until the lease
-//! has ended.
+//! before the connection becomes idle. So the reaper keeps each ring until it has looked
+//! at the connection, or that has gone.
 //!
 //! # Invariants
 //!
@@ -187,8 +187,9 @@ impl Watcher {
 
     /// Whether the bell was not rung, and is registered still.
     ///
-    /// Who wakes it takes the reference away first, or rings first: either is seen here,
-    /// or the ring comes later. Who replaces it does so on the path of the owner.
+    /// Who wakes it takes the reference away first, or rings first. If neither is seen
+    /// here, the reaper hears of it, and looks when the connection is idle. Who replaces
+    /// it does so on the path of the owner.
     fn is_listening(&self) -> bool {
         self.bell.state.is_listening() && self.references() == self.registered
     }

@@ -95,7 +95,10 @@ fn gets_and_releases_allocate_nothing() {
 
 /// Knows who waits for something to read.
 #[derive(Default)]
-struct Watched(Option<Waker>);
+struct Watched {
+    reader: Option<Waker>,
+    dead: bool,
+}
 
 impl Connection for Watched {
     fn liveness(&mut self) -> Liveness {
@@ -103,7 +106,10 @@ impl Connection for Watched {
     }
 
     fn poll_liveness(&mut self, cx: &mut Context<'_>) -> Poll<Liveness> {
-        self.0 = Some(cx.waker().clone());
+        if self.dead {
+            return Poll::Ready(Liveness::Closed);
+        }
+        self.reader = Some(cx.waker().clone());
         Poll::Pending
     }
 }
@@ -117,12 +123,19 @@ fn gets_and_releases_of_watched_connections_allocate_nothing() {
         for n in 0..MILLION {
             let mut lease = pool.get(&1).unwrap();
             if n % 2 == 0 {
-                lease.0 = None;
+                lease.reader = None;
             }
             lease.release();
         }
     };
     assert_eq!(calls(run), 0);
+    let dead = || {
+        for _ in 0..MILLION {
+            pool.put(&1, Watched { reader: None, dead: true }).unwrap();
+        }
+    };
+    dead();
+    assert_eq!(growth(dead), 0, "those that are dead when they are put leave something");
 }
 
 fn an_insertion_allocates_once_at_most() {

@@ -17,6 +17,7 @@ struct Line(Arc<Wire>);
 struct Wire {
     dead: AtomicBool,
     unwatchable: AtomicBool,
+    forgetful: AtomicBool,
     panics: AtomicBool,
     reader: Mutex<Option<Waker>>,
     asked: AtomicUsize,
@@ -53,7 +54,9 @@ impl Connection for Line {
         if self.0.unwatchable.load(Ordering::Relaxed) {
             return Poll::Ready(Liveness::Alive);
         }
-        *reader = Some(cx.waker().clone());
+        if !self.0.forgetful.load(Ordering::Relaxed) {
+            *reader = Some(cx.waker().clone());
+        }
         drop(reader);
         assert!(!self.0.panics.load(Ordering::Relaxed), "as the test wants");
         Poll::Pending
@@ -114,6 +117,20 @@ fn who_cannot_be_watched_any_more_while_idle_is_asked() {
     line.0.unwatchable.store(true, Ordering::Relaxed);
     line.twitch();
     assert_eq!(pool.maintain(), 0);
+    line.kill();
+    assert_eq!(pool.maintain(), 0);
+    clock.advance(6 * SECOND);
+    assert_eq!(pool.maintain(), 1);
+}
+
+/// A connection that says that it is watched, and keeps no waker, is not.
+#[test]
+fn who_keeps_no_waker_is_asked() {
+    let clock = Clock::manual();
+    let pool = builder(&clock).probe_interval(5 * SECOND).build().unwrap();
+    let line = Line::default();
+    line.0.forgetful.store(true, Ordering::Relaxed);
+    pool.put(&1, line.clone()).unwrap();
     line.kill();
     assert_eq!(pool.maintain(), 0);
     clock.advance(6 * SECOND);
