@@ -226,7 +226,7 @@ fn every_death_is_found(builder: Builder<usize, Line>, asks: bool) {
             scope.spawn(move || {
                 let _done = Done(&scene.users);
                 let mut dice = Dice::new(user);
-                (0..rounds(100_000)).for_each(|_| scene.act(pool, &mut dice, asks));
+                (0..rounds(300_000)).for_each(|_| scene.act(pool, &mut dice, asks));
             });
         }
         scope.spawn(|| scene.peers(Dice::new(USERS)));
