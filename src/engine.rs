@@ -32,9 +32,9 @@ use crate::store::{Record, Store};
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, yield_now};
 use crate::watch::Bells;
 
-/// How often a get that would miss lets `retain` finish with a connection of its
-/// group before it does miss.
-const INSPECTION_YIELDS: usize = if cfg!(slabpool_loom) { 2 } else { 10_000 };
+/// How often a get that would miss lets `retain` or the reaper finish with a connection
+/// of its group before it does miss.
+const INSPECTION_YIELDS: usize = if cfg!(slabpool_loom) { 8 } else { 10_000 };
 
 /// Everything that the handles of one pool share.
 pub(crate) struct Engine<K, C> {
@@ -157,7 +157,13 @@ impl<K, C> Engine<K, C> {
                 }
             }
             match orphan.take() {
-                Some(claim) if self.await_inspection(claim) => {}
+                Some(claim) if self.await_inspection(claim) => {
+                    // Perhaps its new ticket is not pushed yet.
+                    let seat = self.core.seats.get(claim.seat);
+                    if let Some(lease) = self.lease_this(seat, claim, group, now, &mut met) {
+                        return Some((seat, lease.ticket));
+                    }
+                }
                 _ => {
                     self.missed(group.hash, Some(group), met, now);
                     return None;

@@ -194,7 +194,8 @@ impl<K, C> Engine<K, C> {
         let ticket = self.core.take_ticket(index).expect("there are more spares than needed");
         let (seat, card) = (self.core.seats.get(index), self.core.card(index));
         if matches!(self.config.probe, Probe::Watch { .. }) {
-            self.bells.cover(index);
+            // SAFETY: whoever took the seat owns it (S2).
+            unsafe { self.bells.cover(index) };
         }
         let incarnation = seat.state.own();
         let now = self.config.clock.now();

@@ -54,7 +54,7 @@ impl<K, C> Engine<K, C> {
     }
 
     /// Asks a connection that is idle, or is about to be, how it is, and watches it from
-    /// now on if it can be watched.
+    /// now on if it can be watched. If it no longer can, it gets an alarm.
     ///
     /// # Safety
     ///
@@ -69,7 +69,13 @@ impl<K, C> Engine<K, C> {
         // SAFETY: as above, and there is no other reference.
         let connection = unsafe { record.connection_mut() };
         // SAFETY: by the caller's promise; seats are covered when they are filled.
-        self.verdict(|| unsafe { self.bells.listen(index, |cx| poll(connection, cx)) })
+        let listen = || unsafe { self.bells.listen(index, |cx| poll(connection, cx)) };
+        let was_watched = self.bells.is_watched(index);
+        self.verdict(listen)?;
+        if was_watched && !self.bells.is_watched(index) {
+            self.hurry_probe(index);
+        }
+        Ok(())
     }
 
     /// Runs the user's probe. A connection whose probe panics is not fit for use.
@@ -92,14 +98,17 @@ impl<K, C> Engine<K, C> {
     /// closed.
     pub fn examine(&self, claim: Claim) -> bool {
         let seat = self.core.seats.get(claim.seat);
-        let Some(inspection) = self.inspect(seat, claim) else { return false };
+        let Some(inspection) = self.inspect(seat, claim) else {
+            // Somebody else has it: what it rang for must not be forgotten. If the pool
+            // was closed, it is the closer's.
+            if !self.is_closed() {
+                self.bells.belfry().keep(claim.seat);
+            }
+            return false;
+        };
         // SAFETY: the inspection owns the seat (S2).
         match unsafe { self.listen(seat, claim.seat) } {
-            Ok(()) => {
-                // Perhaps it cannot be watched any more.
-                self.watch(claim.seat, self.config.clock.now());
-                false
-            }
+            Ok(()) => false,
             Err(reason) => {
                 std::mem::forget(inspection);
                 self.discard(claim, reason);

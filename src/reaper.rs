@@ -71,8 +71,8 @@ pub(crate) struct Work {
     pub near: Vec<u32>,
     /// What is due was due after the first of these times, and by the second.
     turned: (u64, u64),
-    /// Connections whose bell was rung while they were leased.
-    rung: Vec<Claim>,
+    /// Seats whose bell was rung, and that were in use since.
+    rung: Vec<u32>,
     pub ageing: Ageing,
 }
 
@@ -136,8 +136,11 @@ impl<K, C> Engine<K, C> {
     /// Does all maintenance that is due. Returns how many connections it closed.
     pub fn maintain(&self) -> usize {
         let mut closed = 0;
+        // What is rung for from here on is for the next time: there are connections that
+        // ring whenever they are looked at.
+        let mut rings = self.bells.belfry().len();
         loop {
-            let step = self.step();
+            let step = self.step_within(&mut rings);
             closed += step.closed;
             if !step.more {
                 return closed;
@@ -146,7 +149,14 @@ impl<K, C> Engine<K, C> {
     }
 
     /// Does a bounded piece of maintenance.
+    #[cfg_attr(not(feature = "tokio"), expect(dead_code, reason = "the reaper needs it"))]
     pub fn step(&self) -> Stepped {
+        let mut rings = usize::MAX;
+        self.step_within(&mut rings)
+    }
+
+    /// As [`Engine::step`], with at most so many rings.
+    fn step_within(&self, rings: &mut usize) -> Stepped {
         self.config.clock.notice_suspension();
         // Relaxed: worth a look, no more.
         if self.maintainer.sweep_wanted.load(Ordering::Relaxed)
@@ -156,7 +166,7 @@ impl<K, C> Engine<K, C> {
         {
             self.sweep();
         }
-        let chores = self.collect_chores();
+        let chores = self.collect_chores(rings);
         let more = chores.len() >= CHORES_PER_STEP;
         // The user's code runs here, outside the lock.
         let closed = chores.into_iter().filter_map(|chore| self.do_chore(chore).then_some(()));
@@ -180,7 +190,7 @@ impl<K, C> Engine<K, C> {
         }
     }
 
-    fn collect_chores(&self) -> Vec<Chore<'_, K, C>> {
+    fn collect_chores(&self, rings: &mut usize) -> Vec<Chore<'_, K, C>> {
         let mut work = match self.maintainer.work.try_lock() {
             Ok(work) => work,
             Err(TryLockError::Poisoned(poisoned)) => PoisonError::into_inner(poisoned),
@@ -189,7 +199,7 @@ impl<K, C> Engine<K, C> {
         let work = &mut *work;
         let now = self.config.clock.now();
         let mut chores = Vec::new();
-        self.collect_rung(work, &mut chores);
+        self.collect_rung(work, rings, &mut chores);
         if work.due.is_empty() {
             work.turned = (work.turned.1, now);
             self.collect_due(work, now);
@@ -220,27 +230,36 @@ impl<K, C> Engine<K, C> {
     }
 
     /// Adds the connections whose bells were rung, but for those that are in use.
-    fn collect_rung(&self, work: &mut Work, chores: &mut Vec<Chore<'_, K, C>>) {
-        work.rung.retain(|&claim| {
-            let word = self.core.seats.get(claim.seat).state.load();
-            if word.incarnation() == claim.incarnation && word.phase() == Phase::Idle {
-                chores.push(Chore::Examine(claim));
-                return false;
-            }
-            // Once it is leased again, the next release registers the bell anew.
-            word.incarnation() == claim.incarnation && word.phase() != Phase::Claimed
+    fn collect_rung(&self, work: &mut Work, rings: &mut usize, chores: &mut Vec<Chore<'_, K, C>>) {
+        work.rung.sort_unstable();
+        work.rung.dedup();
+        work.rung.retain(|&seat| {
+            chores.len() >= CHORES_PER_STEP || !self.collect_one_rung(seat, chores)
         });
         while chores.len() < CHORES_PER_STEP
+            && *rings > 0
             && let Some(seat) = self.bells.belfry().next()
         {
-            let word = self.core.seats.get(seat).state.load();
-            let claim = Claim { seat, incarnation: word.incarnation() };
-            match word.phase() {
-                Phase::Idle => chores.push(Chore::Examine(claim)),
-                Phase::Leased | Phase::Inspected | Phase::Orphaned => work.rung.push(claim),
-                // Whoever closed it, or took it out, has silenced the bell.
-                Phase::Vacant | Phase::Claimed => {}
+            *rings -= 1;
+            if !self.collect_one_rung(seat, chores) {
+                work.rung.push(seat);
             }
+        }
+    }
+
+    /// False if it must wait until the connection is idle. A ring is done with when the
+    /// connection was looked at, and not sooner: a release may still go by what it read
+    /// of the bell before the ring.
+    fn collect_one_rung(&self, seat: u32, chores: &mut Vec<Chore<'_, K, C>>) -> bool {
+        let word = self.core.seats.get(seat).state.load();
+        match word.phase() {
+            Phase::Idle => {
+                chores.push(Chore::Examine(Claim { seat, incarnation: word.incarnation() }));
+                true
+            }
+            Phase::Leased | Phase::Inspected | Phase::Orphaned => false,
+            // Whoever closed it, or took it out, has silenced the bell.
+            Phase::Vacant | Phase::Claimed => true,
         }
     }
 
@@ -288,6 +307,13 @@ impl<K, C> Engine<K, C> {
             // several threads are one release sequence, and all of them are seen.
             self.maintainer.hurried.swap(true, Ordering::Release);
         }
+    }
+
+    /// As [`Engine::hurry`], for a connection that was watched, and cannot be any more.
+    #[cold]
+    pub fn hurry_probe(&self, index: u32) {
+        let (stamp, now) = (self.core.seats.get(index).stamp.get(), self.config.clock.now());
+        self.hurry(index, next_probe(stamp, now, self.probe_interval(index)));
     }
 
     /// Sets the alarm of a seat. True if the reaper must be told.

@@ -56,10 +56,11 @@ async fn run<K, C>(engine: Weak<Engine<K, C>>, tick: std::time::Duration) {
             let Some(engine) = engine.upgrade() else { return };
             let more = engine.step().more;
             drop(engine);
+            // Also when it was the last: the next wait may be over at once.
+            tokio::task::yield_now().await;
             if !more {
                 break;
             }
-            tokio::task::yield_now().await;
         }
     }
 }

@@ -110,15 +110,14 @@ impl<K, C> Engine<K, C> {
             let meta = self.peek(seat, claim, now);
             // SAFETY: an inspector owns the seat (S2), and makes no other reference (R1).
             let connection = unsafe { record.connection_mut() };
-            if !keep(&record.group.key, &meta, connection) {
-                return Err(CloseReason::Cleared);
+            let kept = keep(&record.group.key, &meta, connection);
+            kept.then_some(()).ok_or(CloseReason::Cleared)?;
+            if !matches!(self.config.probe, Probe::Watch { .. }) {
+                return Ok(());
             }
-            match self.config.probe {
-                // It may have read from the connection, and so taken the bell away.
-                // SAFETY: an inspector owns the seat (S2).
-                Probe::Watch { .. } => unsafe { self.listen(seat, record.seat) },
-                Probe::None | Probe::Ask(_) => Ok(()),
-            }
+            // The closure may have waited for something to read, as a user would.
+            // SAFETY: an inspector owns the seat (S2).
+            unsafe { self.listen(seat, claim.seat) }
         });
     }
 
@@ -206,7 +205,7 @@ impl<K, C> Engine<K, C> {
     }
 
     /// Leases a connection in place. Its ticket stays behind.
-    fn lease_this(
+    pub fn lease_this(
         &self,
         seat: &Seat,
         claim: Claim,

@@ -14,8 +14,8 @@
 //!
 //! A bell that rings while the connection is leased, because something has come that
 //! nobody waits for yet, says nothing about the connection; but it may also ring just
-//! before the connection becomes idle. So the reaper keeps such a ring until the lease
-//! has ended.
+//! before the connection becomes idle. So the reaper keeps each ring until it has looked
+//! at the connection, or that has gone.
 //!
 //! # Invariants
 //!
@@ -30,7 +30,7 @@ use crossbeam_queue::SegQueue;
 use crate::connection::Liveness;
 use crate::core::arena::{Arena, Record};
 use crate::core::tagged::NIL;
-use crate::sync::{AtomicBool, AtomicU32, Ordering, Step, UnsafeCell};
+use crate::sync::{AtomicBool, AtomicU32, Ordering, Step, UnsafeCell, fence};
 
 /// The bells of all seats, and what they ring to.
 #[derive(Debug)]
@@ -48,10 +48,24 @@ impl Bells {
         &self.belfry
     }
 
-    /// Makes sure that a seat can have a bell, for a connection that is not watched yet.
-    pub fn cover(&self, seat: u32) {
+    /// Makes sure that a seat has a bell, for a connection that is not watched yet. Not
+    /// later, since a release must not allocate.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns the seat.
+    pub unsafe fn cover(&self, seat: u32) {
         self.hooks.cover(seat);
-        self.hooks.get(seat).set_watched(false);
+        let hook = self.hooks.get(seat);
+        hook.set_watched(false);
+        hook.bell.with_mut(|place| {
+            // SAFETY: W1, by the caller's promise.
+            let place = unsafe { &mut *place };
+            // What the old one rings for is not this connection's.
+            if !place.as_ref().is_some_and(Watcher::is_alone) {
+                *place = Some(Watcher::new(seat, &self.belfry));
+            }
+        });
     }
 
     /// Whether the connection in a seat was found to be watched when it became idle.
@@ -74,11 +88,11 @@ impl Bells {
         let hook = self.hooks.get(seat);
         hook.bell.with_mut(|place| {
             // SAFETY: W1, by the caller's promise.
-            let watcher = unsafe { &mut *place };
-            if watcher.as_ref().is_some_and(Watcher::is_listening) {
+            let place = unsafe { &mut *place };
+            let watcher = place.as_mut().expect("a seat that was covered has a bell");
+            if watcher.is_listening() {
                 return Liveness::Alive;
             }
-            let watcher = Watcher::quiet(watcher, seat, &self.belfry);
             let answer = watcher.listen(poll);
             hook.set_watched(answer.is_pending());
             match answer {
@@ -156,25 +170,26 @@ impl Watcher {
         Self { bell, waker, registered: 0 }
     }
 
-    /// The bell in `place`, if nobody else has it; else a new one, so that what the
-    /// old one rings for is not taken for this connection's.
-    fn quiet<'a>(place: &'a mut Option<Self>, seat: u32, belfry: &Arc<Belfry>) -> &'a mut Self {
-        // One that listens was registered for this same connection.
-        let reusable = |old: &Self| old.bell.state.is_in_use() || old.references() == Self::OWN;
-        match place.take().filter(reusable) {
-            Some(old) => place.insert(old),
-            None => place.insert(Self::new(seat, belfry)),
-        }
-    }
-
     fn references(&self) -> usize {
         Arc::strong_count(&self.bell)
     }
 
+    /// Whether nobody else can ring the bell, or still does.
+    fn is_alone(&self) -> bool {
+        // Says to a model what is said below.
+        self.bell.belfry.step.observe();
+        let alone = self.references() == Self::OWN;
+        // Acquire: pairs with the Release by which `Arc` gives a reference up, so that
+        // the ring of whoever had one comes before what the state says next.
+        fence(Ordering::Acquire);
+        alone
+    }
+
     /// Whether the bell was not rung, and is registered still.
     ///
-    /// Who wakes it takes the reference away first, or rings first: either is seen here,
-    /// or the ring comes later. Who replaces it does so on the path of the owner.
+    /// Who wakes it takes the reference away first, or rings first. If neither is seen
+    /// here, the reaper hears of it, and looks when the connection is idle. Who replaces
+    /// it does so on the path of the owner.
     fn is_listening(&self) -> bool {
         self.bell.state.is_listening() && self.references() == self.registered
     }
@@ -244,11 +259,6 @@ impl BellState {
         self.0.load(Ordering::Relaxed) == Self::LISTENING
     }
 
-    /// Whether it was made to listen for the connection that is in the seat.
-    fn is_in_use(&self) -> bool {
-        self.0.load(Ordering::Relaxed) != Self::SILENT
-    }
-
     fn listen(&self) {
         self.0.store(Self::LISTENING, Ordering::Relaxed);
     }
@@ -285,15 +295,26 @@ impl Belfry {
     }
 
     fn ring(&self, seat: u32) {
+        self.keep(seat);
+        self.wake_reaper();
+    }
+
+    /// Keeps a ring for the next step of the reaper, whenever that is.
+    pub fn keep(&self, seat: u32) {
         self.step.publish();
         self.rung.push(seat);
-        self.wake_reaper();
     }
 
     /// Makes the reaper look now.
     pub fn wake_reaper(&self) {
         #[cfg(feature = "tokio")]
         self.reaper.notify_one();
+    }
+
+    /// How often a bell was rung that the reaper has not heard of.
+    pub fn len(&self) -> usize {
+        self.step.observe();
+        self.rung.len()
     }
 
     /// A seat whose bell was rung.

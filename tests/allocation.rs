@@ -6,8 +6,9 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint;
 use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
 
-use slabpool::{Clock, Pool};
+use slabpool::{Clock, Connection, Liveness, Pool};
 
 struct Counting;
 
@@ -56,6 +57,7 @@ fn pool(capacity: usize) -> Pool<u64, u64> {
 #[test]
 fn the_allocator_has_little_to_do() {
     gets_and_releases_allocate_nothing();
+    gets_and_releases_of_watched_connections_allocate_nothing();
     an_insertion_allocates_once_at_most();
     memory_stays_flat_while_connections_come_and_go_in_one_group();
     memory_stays_flat_while_connections_are_removed_by_token();
@@ -89,6 +91,51 @@ fn gets_and_releases_allocate_nothing() {
     assert_eq!(calls(misses), 0);
     let owned = || (0..1_000).for_each(|key| pool.get_owned(&key).unwrap().release());
     assert_eq!(calls(owned), 0);
+}
+
+/// Knows who waits for something to read.
+#[derive(Default)]
+struct Watched {
+    reader: Option<Waker>,
+    dead: bool,
+}
+
+impl Connection for Watched {
+    fn liveness(&mut self) -> Liveness {
+        Liveness::Alive
+    }
+
+    fn poll_liveness(&mut self, cx: &mut Context<'_>) -> Poll<Liveness> {
+        if self.dead {
+            return Poll::Ready(Liveness::Closed);
+        }
+        self.reader = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+fn gets_and_releases_of_watched_connections_allocate_nothing() {
+    let pool = Pool::<u64, Watched>::builder().watch().build().unwrap();
+    let leases: Vec<_> = (0..100).map(|_| pool.insert(&1, Watched::default()).unwrap()).collect();
+    // Also when it is the first release.
+    assert_eq!(calls(|| leases.into_iter().for_each(|lease| lease.release())), 0);
+    let run = || {
+        for n in 0..MILLION {
+            let mut lease = pool.get(&1).unwrap();
+            if n % 2 == 0 {
+                lease.reader = None;
+            }
+            lease.release();
+        }
+    };
+    assert_eq!(calls(run), 0);
+    let dead = || {
+        for _ in 0..MILLION {
+            pool.put(&1, Watched { reader: None, dead: true }).unwrap();
+        }
+    };
+    dead();
+    assert_eq!(growth(dead), 0, "those that are dead when they are put leave something");
 }
 
 fn an_insertion_allocates_once_at_most() {

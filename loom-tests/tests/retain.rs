@@ -14,17 +14,16 @@ fn retain(group: &Group<u8, Conn>, keep: bool) {
     });
 }
 
-/// The getter sees what the closure wrote, and the connection is there afterwards.
+/// The getter waits, and sees what the closure wrote; the connection is there afterwards.
 #[test]
 fn retain_against_get() {
     check(3, || {
         let ledger = Ledger::default();
         let (pool, group) = pool_of(1, &ledger);
         let other = with_group(&group, |group| retain(&group, true));
-        if let Some(lease) = group.get() {
-            lease.touch();
-            lease.release();
-        }
+        let lease = group.get().expect("it is idle, or is so in a moment");
+        lease.touch();
+        lease.release();
         other.join().unwrap();
         let lease = group.get().expect("nobody closed it");
         lease.touch();

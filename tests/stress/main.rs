@@ -9,3 +9,4 @@ mod expiry;
 mod misses;
 mod ownership;
 mod sockets;
+mod watching;
