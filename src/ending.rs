@@ -79,6 +79,9 @@ impl<K, C> Engine<K, C> {
     pub fn settle<'a>(&self, removed: Removed<'a, K, C>, reason: CloseReason) -> Permit<'a> {
         let Removed { connection, group, permit } = removed;
         self.counters.closed(reason);
+        if reason == CloseReason::Idle {
+            self.forget(&group);
+        }
         self.leave(&group);
         let caught = catch_unwind(AssertUnwindSafe(|| match &self.config.on_close {
             Some(on_close) => on_close(&group.key, connection, reason),

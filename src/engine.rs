@@ -264,7 +264,7 @@ impl<K, C> Engine<K, C> {
         let record = lease.record();
         let group = &*record.group;
         let generation = self.generation();
-        let patience = record.patience.min(group.limits.idle_timeout());
+        let patience = record.patience.get().min(group.limits.idle_timeout());
         let deadline = now.saturating_add(patience).min(record.retire_at);
         let spell = seat.deadline.get().wrapping_sub(seat.stamp.get());
         seat.stamp.set(now);
@@ -276,7 +276,8 @@ impl<K, C> Engine<K, C> {
         let mark = seat.mark.get();
         let fit = now < deadline
             && Mark::is_of(mark, generation.wrapping_add(group.generation()))
-            && incarnation.wrapping_sub(record.uses_base) < group.limits.max_uses();
+            && incarnation.wrapping_sub(record.uses_base)
+                < record.uses_max.get().min(group.limits.max_uses());
         if !fit {
             return self.end_unfit(lease, now);
         }

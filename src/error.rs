@@ -75,8 +75,8 @@ pub enum RejectReason {
         /// The group's cap.
         max_idle: usize,
     },
-    /// The idle timeout is zero, so that the connection could never be leased.
-    /// Only for connections that were to be idle at once.
+    /// The idle timeout or the number of uses left is zero, so that the connection could
+    /// never be leased. Only for connections that were to be idle at once.
     NeverIdle,
     /// The pool was closed. Permanent.
     Closed,
@@ -97,7 +97,7 @@ impl fmt::Display for RejectReason {
             Self::GroupFull { max_idle } => {
                 write!(f, "the group has its {max_idle} idle connections already")
             }
-            Self::NeverIdle => f.write_str("the idle timeout is zero"),
+            Self::NeverIdle => f.write_str("the idle timeout or the number of uses left is zero"),
             Self::Closed => f.write_str("the pool is closed"),
             Self::TooManyThreads { threads_max } => {
                 write!(f, "more than {threads_max} live threads insert connections")
@@ -150,7 +150,7 @@ pub enum CloseReason {
     Idle,
     /// It reached its maximum lifetime.
     Lifetime,
-    /// It was leased as often as it may be.
+    /// It was leased as often as it may be, by its group or by what was said of it alone.
     Uses,
     /// The pool was full, and this was the connection released longest ago.
     Evicted,

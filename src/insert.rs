@@ -8,9 +8,10 @@ use crate::engine::{Engine, RawLease};
 use crate::error::{CloseReason, RejectReason, Rejected};
 use crate::group::Members;
 use crate::limits::Limits;
+use crate::settings::PutOptions;
 use crate::store::{Place, Record, THREADS_MAX};
 use crate::sync::Ordering;
-use crate::time::NEVER;
+use crate::terms::Terms;
 use crate::token::Token;
 
 /// A connection that has its place, its seat and its permit; still in the hands of
@@ -40,26 +41,26 @@ impl<K, C> Engine<K, C> {
         group: Arc<Members<K>>,
         connection: C,
     ) -> Result<RawLease<K, C>, Rejected<C>> {
-        let admitted = self.admit(group, connection, NEVER, Start::Leased)?;
+        let admitted = self.admit(group, connection, Terms::NONE, Start::Leased)?;
         let seat = self.core.seats.get(admitted.seat);
         seat.state.occupy_leased(admitted.incarnation);
-        self.watch(admitted.seat);
+        self.watch_first(admitted.seat);
         Ok(RawLease::new(seat, admitted.ticket, seat.stamp.get(), false))
     }
 
     /// Takes a connection and makes it idle at once. The caller has entered the
-    /// group for it. `patience` is how long it may stay idle, in nanoseconds.
+    /// group for it.
     pub fn put(
         &self,
         group: Arc<Members<K>>,
         connection: C,
-        patience: u64,
+        options: PutOptions,
     ) -> Result<Token, Rejected<C>> {
         let cap = group.limits.max_idle();
         // SAFETY: the caller holds the pool, and with it the stock (N1).
         let lanes = unsafe { group.lanes.lasting() };
         let Admitted { place, seat: index, ticket, incarnation, serial, generation } =
-            self.admit(group, connection, patience, Start::Idle)?;
+            self.admit(group, connection, Terms::from(options), Start::Idle)?;
         let token = Token { serial, key: place.key };
         let seat = self.core.seats.get(index);
         let claim = Claim { seat: index, incarnation };
@@ -75,10 +76,10 @@ impl<K, C> Engine<K, C> {
         &self,
         group: Arc<Members<K>>,
         connection: C,
-        patience: u64,
+        terms: Terms,
         start: Start,
     ) -> Result<Admitted<K, C>, Rejected<C>> {
-        let generation = match self.admission(&group, patience, start) {
+        let generation = match self.admission(&group, terms, start) {
             Ok(generation) => generation,
             Err(reason) => {
                 self.leave(&group);
@@ -97,7 +98,7 @@ impl<K, C> Engine<K, C> {
             return Err(self.reject(connection, reason));
         };
         match self.reserve() {
-            Some(permit) => Ok(self.seat(&group, place, patience, start, generation, permit)),
+            Some(permit) => Ok(self.seat(&group, place, terms, start, generation, permit)),
             None => {
                 // SAFETY: nobody else knows of the record.
                 let record = unsafe { place.record.as_ref() };
@@ -117,14 +118,14 @@ impl<K, C> Engine<K, C> {
     fn admission(
         &self,
         group: &Members<K>,
-        patience: u64,
+        terms: Terms,
         start: Start,
     ) -> Result<u32, RejectReason> {
         let generation = self.open_generation().ok_or(RejectReason::Closed)?;
         if start == Start::Leased {
             return Ok(generation);
         }
-        if patience.min(group.limits.idle_timeout()) == 0 {
+        if terms.patience.min(group.limits.idle_timeout()) == 0 || terms.uses == 0 {
             return Err(RejectReason::NeverIdle);
         }
         let cap = group.limits.max_idle();
@@ -160,7 +161,7 @@ impl<K, C> Engine<K, C> {
         &self,
         group: &Members<K>,
         mut place: Place<Record<K, C>>,
-        patience: u64,
+        terms: Terms,
         start: Start,
         generation: u32,
         permit: Permit<'_>,
@@ -177,7 +178,8 @@ impl<K, C> Engine<K, C> {
         let record = unsafe { place.record.as_mut() };
         record.serial = serial;
         record.seat = index;
-        record.patience = patience;
+        record.patience.set(terms.patience);
+        record.uses_max.set(terms.uses);
         let lifetime = group.limits.max_lifetime();
         record.retire_at = self.config.retirement(now, lifetime, self.tuning.jitter(), serial);
         // A connection that is leased at once has this lease as its first use.
@@ -190,7 +192,7 @@ impl<K, C> Engine<K, C> {
         card.born.set(now);
         card.retire_at.set(record.retire_at);
         card.uses_base.set(record.uses_base);
-        let patience = patience.min(group.limits.idle_timeout());
+        let patience = terms.patience.min(group.limits.idle_timeout());
         seat.stamp.set(now);
         seat.deadline.set(now.saturating_add(patience).min(record.retire_at));
         permit.leave();

@@ -17,8 +17,9 @@ use std::time::Duration;
 
 use crossbeam_queue::SegQueue;
 
-use crate::core::seat::Alarm;
-use crate::core::state::Phase;
+use crate::core::notices::Notices;
+use crate::core::seat::{Alarm, Seat};
+use crate::core::state::{Phase, Word};
 use crate::core::ticket::Claim;
 use crate::core::wheel::Wheel;
 use crate::ending::Removed;
@@ -49,8 +50,9 @@ pub(crate) struct Maintainer {
     step: Step,
     work: Mutex<Work>,
     sweep_wanted: AtomicBool,
-    /// Whether an alarm was moved forward by a release, which tells nobody.
-    hurried: AtomicBool,
+    /// Seats whose alarm was moved forward by a release, which must not allocate, as the
+    /// queue might.
+    hurried: Notices,
     /// Nanoseconds.
     tick: u64,
     /// Whether a reaper that an insertion has started is running.
@@ -82,7 +84,7 @@ impl Maintainer {
                 near: Vec::new(),
             }),
             sweep_wanted: AtomicBool::new(false),
-            hurried: AtomicBool::new(false),
+            hurried: Notices::new(),
             tick,
             #[cfg(feature = "tokio")]
             running: std::sync::atomic::AtomicBool::new(false),
@@ -188,16 +190,18 @@ impl<K, C> Engine<K, C> {
         while let Some(seat) = self.maintainer.news.pop() {
             due.push(seat);
         }
-        // Relaxed: worth a look, no more.
-        if self.maintainer.hurried.load(Ordering::Relaxed)
-            // Acquire: pairs with `hurry`. A swap: as in `step`.
-            && self.maintainer.hurried.swap(false, Ordering::Acquire)
-        {
+        let seats = &self.core.seats;
+        self.maintainer.hurried.collect(seats.high_water(), |index| {
             // Vacant ones as well, if they ever were taken: their alarms must not stay
             // set with nobody to look.
-            let used = self.core.seats.iter().filter(|(_, seat)| seat.state.load().is_used());
-            due.extend(used.map(|(index, _)| index));
-        }
+            if seats.find(index).is_some_and(|seat| seat.state.load().is_used()) {
+                let asked = self.core.card(index).alarm.tick();
+                let planned = wheel.tick_of(index).unwrap_or(u64::MAX);
+                if asked != Alarm::UNSET && u64::from(asked) < planned {
+                    due.push(index);
+                }
+            }
+        });
         *tick = self.maintainer.tick_of(now).max(*tick);
         wheel.turn(*tick, due);
     }
@@ -210,15 +214,22 @@ impl<K, C> Engine<K, C> {
         }
     }
 
+    /// As [`Engine::watch`], for a connection that is leased at once. How long it may stay
+    /// idle is not known before its release, which may say so: the reaper looks at once,
+    /// and again from time to time until then (see [`Engine::look_at_first`]).
+    pub fn watch_first(&self, index: u32) {
+        let seat = self.core.seats.get(index);
+        if seat.deadline.get() != NEVER && self.ask(index, seat.stamp.get()) {
+            self.maintainer.notify(index);
+        }
+    }
+
     /// As [`Engine::watch`], by a release that found the idle timeout lowered since
-    /// the last one. It must not allocate, as the queue might: so the reaper looks at
-    /// all seats once.
+    /// the last one.
     #[cold]
     pub fn hurry(&self, index: u32, deadline: u64) {
         if self.ask(index, deadline) {
-            // Release: pairs with the Acquire in `collect_due`. A swap: so that wishes of
-            // several threads are one release sequence, and all of them are seen.
-            self.maintainer.hurried.swap(true, Ordering::Release);
+            self.maintainer.hurried.post(index);
         }
     }
 
@@ -248,6 +259,7 @@ impl<K, C> Engine<K, C> {
                 Look::Expired(self.extract(claim), reason)
             }
             Phase::Idle => Look::Later(deadline),
+            Phase::Leased if self.is_first(index, word) => self.look_at_first(index, seat, now),
             // Also right if it is being released, and the deadline is the new one,
             // perhaps beside the old stamp.
             _ if now < deadline => Look::Later(deadline),
@@ -265,6 +277,25 @@ impl<K, C> Engine<K, C> {
                 Look::Later(spell.min(retire_at).max(soon))
             }
         }
+    }
+
+    /// Whether a leased connection was never idle, or never leased before.
+    fn is_first(&self, index: u32, word: Word) -> bool {
+        // If the seat was vacated meanwhile, the next connection asks for a look.
+        word.incarnation() == self.core.card(index).uses_base.get().wrapping_add(1)
+    }
+
+    /// When to look again at a connection in its first lease. Its release may well be the
+    /// first to say how long it may stay idle: what the server's answer says. So the look
+    /// after this one comes when the connection is twice as old: if that is sooner than it
+    /// expires, the release need not say so. That makes few looks, and few notices.
+    fn look_at_first(&self, index: u32, seat: &Seat, now: u64) -> Look<'_, K, C> {
+        let (stamp, tick) = (seat.stamp.get(), self.maintainer.tick);
+        let spell = seat.deadline.get().saturating_sub(stamp);
+        let age = now.saturating_sub(stamp);
+        let retire_at = self.core.card(index).retire_at.get();
+        let again = now.saturating_add(spell.min(age).max(tick));
+        Look::Later(again.min(retire_at.max(now.saturating_add(tick))))
     }
 
     fn look_later(&self, work: &mut Work, index: u32, time: u64) {

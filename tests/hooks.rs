@@ -119,7 +119,7 @@ fn a_dropped_lease_is_released_if_so_wished() {
 fn close_in_every_way(pool: &Pool<u8, Connection>, clock: &slabpool::ManualClock, tally: &Tally) {
     let put = |key: u8| pool.put(&key, tally.connect(u32::from(key))).unwrap();
     let hurried = |key: u8| {
-        let options = PutOptions { idle_timeout: Some(SECOND) };
+        let options = PutOptions::new().idle_timeout(SECOND);
         pool.put_with(&key, tally.connect(u32::from(key)), options).unwrap()
     };
     for round in 0..8 {

@@ -13,6 +13,7 @@
 //! | [`lanes`] | the lanes of one group |
 //! | [`stock`] | lanes on loan, which outlive their group |
 //! | [`lru`] | which idle connection goes when the pool is full |
+//! | [`notices`] | seats that the reaper must look at sooner than planned |
 //! | [`wheel`] | the timer wheel, plain and single-threaded |
 
 pub mod arena;
@@ -20,6 +21,7 @@ pub mod chain;
 pub mod lane;
 pub mod lanes;
 pub mod lru;
+pub mod notices;
 pub mod seat;
 pub mod state;
 pub mod stock;
