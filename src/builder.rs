@@ -203,8 +203,8 @@ impl<K, C> Builder<K, C> {
     /// What was learned never exceeds the [`idle_timeout`](Builder::idle_timeout) that is
     /// set. It grows back to that by an eighth every 10 minutes, and less often once a
     /// later observation has confirmed it. [`Group::idle_timeout`](crate::Group::idle_timeout)
-    /// tells what is in force. A group without connections and handles is gone, and what
-    /// it had learned with it.
+    /// tells what is in force. What was learned of a peer outlives its group for a while:
+    /// of 1,024 such groups something is remembered, more or less.
     pub fn learn_idle_timeout(mut self, learn: bool) -> Self {
         self.settings.learn_idle_timeout = learn;
         self

@@ -20,6 +20,7 @@ use crate::core::{Core, Found};
 use crate::directory::Directory;
 use crate::error::CloseReason;
 use crate::group::Members;
+use crate::learning::Memory;
 use crate::limits::{Limits, Tuning};
 use crate::reaper::Maintainer;
 use crate::settings::Settings;
@@ -50,6 +51,7 @@ pub(crate) struct Engine<K, C> {
     pub serials: AtomicU64,
     pub counters: Counters,
     pub maintainer: Maintainer,
+    pub memory: Memory,
     /// For the reaper that the first insertion starts.
     #[cfg_attr(not(feature = "tokio"), expect(dead_code, reason = "the reaper needs it"))]
     pub me: Weak<Self>,
@@ -133,6 +135,7 @@ impl<K, C> Engine<K, C> {
             serials: AtomicU64::new(first_serial),
             counters: Counters::new(),
             maintainer: Maintainer::new(config.tick, config.clock.now()),
+            memory: Memory::new(),
             tuning: Tuning::new(&settings),
             settings: ArcSwap::from_pointee(settings),
             config,

@@ -72,7 +72,10 @@ impl<K, C> Engine<K, C> {
     pub fn new_group(&self, key: K, hash: u64, member: Member) -> Members<K> {
         let own = self.config.settings_of(&key);
         let limits = Limits::new(&self.settings.load(), &own);
-        Members::new(key, hash, self.stock.lend(&self.core), limits, Roll::with(member))
+        let group =
+            Members::new(key, hash, self.stock.lend(&self.core), limits, Roll::with(member));
+        self.remind(&group);
+        group
     }
 }
 

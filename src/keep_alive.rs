@@ -56,10 +56,7 @@ impl KeepAlive {
     /// responses with several `Keep-Alive` lines.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
-        Self {
-            timeout: smaller(self.timeout, other.timeout),
-            max: smaller(self.max, other.max),
-        }
+        Self { timeout: smaller(self.timeout, other.timeout), max: smaller(self.max, other.max) }
     }
 
     fn parse_parameter(parameter: &[u8]) -> Self {

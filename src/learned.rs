@@ -100,7 +100,7 @@ impl Learned {
 
     /// The timeout, in nanoseconds; `u64::MAX` if none was found out.
     pub fn timeout(&self) -> u64 {
-        match Fields::unpack(self.0.load(Ordering::Relaxed)).timeout {
+        match Fields::unpack(self.get()).timeout {
             0 => NEVER,
             timeout => timeout * UNIT,
         }
@@ -125,9 +125,14 @@ impl Learned {
         });
     }
 
-    /// Forgets everything.
-    pub fn reset(&self) {
-        self.0.store(0, Ordering::Relaxed);
+    /// All of it, for [`Learned::set`].
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Replaces all of it: by what [`Learned::get`] gave, or 0, which is nothing.
+    pub fn set(&self, word: u64) {
+        self.0.store(word, Ordering::Relaxed);
     }
 
     fn change(&self, transition: impl Fn(Fields) -> Option<Fields>) {
@@ -216,6 +221,6 @@ impl Fields {
 
 impl fmt::Debug for Learned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Fields::unpack(self.0.load(Ordering::Relaxed)).fmt(f)
+        Fields::unpack(self.get()).fmt(f)
     }
 }

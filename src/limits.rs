@@ -53,7 +53,7 @@ impl Limits {
         self.configured_idle_timeout.store(nanos_or_never(idle_timeout), Ordering::Relaxed);
         self.learning.store(settings.learn_idle_timeout, Ordering::Relaxed);
         if !settings.learn_idle_timeout {
-            self.learned.reset();
+            self.learned.set(0);
         }
         self.refresh();
         self.max_lifetime.store(nanos_or_never(max_lifetime), Ordering::Relaxed);
@@ -65,16 +65,29 @@ impl Limits {
 
     /// Adds an observation to what is learned: see [`Learned::observe`].
     pub fn learn(&self, now: u64, age: u64, tick: u64) {
-        if self.learning.load(Ordering::Relaxed) {
-            self.learned.observe(now, age, tick, self.configured());
-            self.refresh();
-        }
+        self.learned.observe(now, age, tick, self.configured());
+        self.refresh();
     }
 
     /// Lets what was learned be forgotten, as far as that is due.
     pub fn forget(&self, now: u64) {
         self.learned.relax(now, self.configured());
         self.refresh();
+    }
+
+    /// Takes what another one had learned, in a group that nobody uses yet.
+    pub fn remind(&self, learned: u64, now: u64) {
+        self.learned.set(learned);
+        self.forget(now);
+    }
+
+    /// What was learned, for [`Limits::remind`].
+    pub fn learned(&self) -> u64 {
+        self.learned.get()
+    }
+
+    pub fn is_learning(&self) -> bool {
+        self.learning.load(Ordering::Relaxed)
     }
 
     pub fn has_learned(&self) -> bool {
@@ -87,8 +100,7 @@ impl Limits {
 
     /// What follows from what is configured and what was learned.
     fn effective(&self) -> u64 {
-        let learning = self.learning.load(Ordering::Relaxed);
-        let learned = if learning { self.learned.timeout() } else { NEVER };
+        let learned = if self.is_learning() { self.learned.timeout() } else { NEVER };
         self.configured().min(learned)
     }
 

@@ -74,6 +74,9 @@ fn every_reason_is_told_once_with_its_key() {
     told(6, CloseReason::Dropped);
     pool.get(&7).unwrap().close();
     told(7, CloseReason::Unhealthy);
+    put(7);
+    pool.get(&7).unwrap().close_dead();
+    told(7, CloseReason::Dead);
     let token = put(8);
     assert!(pool.evict(token));
     told(8, CloseReason::Removed);
