@@ -224,3 +224,114 @@ impl fmt::Debug for Learned {
         Fields::unpack(self.get()).fmt(f)
     }
 }
+
+#[cfg(all(test, not(slabpool_loom)))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn fields() -> impl Strategy<Value = Fields> {
+        let units = || 0..=UNITS_MASK;
+        let times = (units(), AGE_MIN..=UNITS_MASK, units(), 0..=MINUTES_MASK);
+        (times, 0..=CONFIRMED_MAX, 0..=COUNT_MAX).prop_map(
+            |((timeout, seen, last, since), confirmed, count)| Fields {
+                timeout,
+                seen,
+                last,
+                since,
+                confirmed,
+                count,
+            },
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
+
+        #[test]
+        fn what_is_packed_is_unpacked(fields in fields()) {
+            prop_assert_eq!(Fields::unpack(fields.pack()), fields);
+        }
+
+        /// From whatever there is, at whatever time: it grows to less than is configured,
+        /// and an observation only makes it shorter than that.
+        #[test]
+        fn a_timeout_grows_slowly_and_falls_below_what_was_seen(
+            fields in fields(),
+            now in any::<u64>(),
+            age in any::<u64>(),
+            tick in 0..2_000_000_000_u64,
+            configured in any::<u64>(),
+        ) {
+            let grown = fields.grown(now, configured);
+            if grown.timeout != 0 && grown.timeout != fields.timeout {
+                prop_assert!(grown.timeout > fields.timeout);
+                prop_assert!(grown.timeout * UNIT < configured);
+            }
+            let learned = Learned::new();
+            learned.set(fields.pack());
+            learned.observe(now, age, tick, configured);
+            let after = Fields::unpack(learned.get());
+            if after != fields && after.timeout != grown.timeout {
+                prop_assert!((1..after.seen).contains(&after.timeout));
+                prop_assert!(grown.timeout == 0 || after.timeout < grown.timeout);
+            }
+        }
+
+        /// Of all observations of connections that were closed in one moment, whenever
+        /// they were released before it and found out after it, at most two count.
+        #[test]
+        fn a_restart_counts_twice_at_most(
+            at in 1 << 40..1_u64 << 60,
+            connections in prop::collection::vec(
+                (
+                    prop_oneof![0..200_u64, 0..30_000_u64, 0..4_000_000_u64],
+                    prop_oneof![0..200_u64, 0..60_000_u64, 0..4_000_000_u64],
+                ),
+                1..200,
+            ),
+            tick in 0..2_000_000_000_u64,
+        ) {
+            const MILLISECOND: u64 = 1_000_000;
+            let mut connections = connections;
+            connections.sort_unstable_by_key(|&(_, found_after)| found_after);
+            let learned = Learned::new();
+            let mut counted = 0;
+            for (released_before, found_after) in connections {
+                let before = learned.get();
+                let now = at + found_after * MILLISECOND;
+                let age = (released_before + found_after) * MILLISECOND;
+                learned.observe(now, age, tick, NEVER);
+                counted += u32::from(learned.get() != before);
+                prop_assert_eq!(learned.timeout(), NEVER);
+            }
+            prop_assert!(counted <= 2, "{} counted", counted);
+        }
+
+        /// A peer with a timeout is found out whatever that is, in three observations
+        /// unless the clock has wrapped in between.
+        #[test]
+        fn a_timeout_is_found_out(
+            at in 1..1_u64 << 60,
+            timeout in 200..3_000_000_u64,
+            pauses in prop::collection::vec(0..1_000_u64, 9),
+        ) {
+            const MILLISECOND: u64 = 1_000_000;
+            let learned = Learned::new();
+            let mut now = at;
+            for (n, pause) in pauses.into_iter().enumerate() {
+                now += (timeout + pause) * MILLISECOND;
+                learned.observe(now, timeout * MILLISECOND, 0, NEVER);
+                if n == 2 {
+                    let seen = timeout * MILLISECOND / UNIT;
+                    let expected = (seen.saturating_sub(GUARD)).max(seen / 2) * UNIT;
+                    prop_assert_eq!(learned.timeout(), expected);
+                }
+            }
+        }
+    }
+}
