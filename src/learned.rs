@@ -7,9 +7,9 @@
 //! What counts, and why a peer that starts anew is not mistaken for one with a short
 //! timeout: such a peer closes connections of all ages, but all at one moment. So an
 //! observation counts only if its connection became idle *after* the last one that
-//! counted was made. Of all connections closed at one moment, that can be said of two at
-//! most, and of the second only because times are rounded: to be made later, it must
-//! have become idle later, but before that moment. Two make no timeout.
+//! counted was made. Of connections that were closed in one moment, none became idle
+//! after one of them was found closed: so one of them counts, or two at most, since times
+//! are rounded. Two make no timeout.
 //!
 //! A timeout is forgotten slowly, since the peer's may be longer by now: it grows by an
 //! eighth of itself in each period, until it is no shorter than the configured one. When
@@ -63,7 +63,10 @@ const TWO_BITS_MASK: u64 = 0b11;
 /// Observations that make a timeout.
 const COUNT_MAX: u64 = 3;
 const CONFIRMED_MAX: u64 = 3;
-/// Connections closed sooner than this, in units, were not closed for being idle.
+/// Connections closed sooner than this, in units, were not closed for being idle. Less
+/// would let three pass that were closed in one moment: the second one that counts became
+/// idle at most two units before the first was found, the third at most two before the
+/// second was, and so, if that was idle for four, after it was closed.
 const AGE_MIN: u64 = 4;
 /// By so much a timeout is below what was seen, in units, or by half of it.
 const GUARD: u64 = 1_000_000_000 / UNIT;
@@ -187,10 +190,11 @@ impl Fields {
 
     /// With an observation, if it counts.
     fn with_observation(mut self, now: u64, age: u64, tick: u64) -> Option<Self> {
-        let made = now / UNIT & UNITS_MASK;
+        let made = (now / UNIT) & UNITS_MASK;
         let elapsed = made.wrapping_sub(self.last) & UNITS_MASK;
-        // All three are rounded down: with one more, nothing is left out that counts.
-        if self.count > 0 && elapsed + 1 <= age {
+        // Rounded down, all of them: who became idle later is never left out, and one who
+        // did so less than two units sooner may pass.
+        if self.count > 0 && elapsed < age {
             return None;
         }
         self.last = made;
@@ -206,7 +210,7 @@ impl Fields {
         // after it was closed.
         if self.count == COUNT_MAX && (self.timeout == 0 || found <= self.timeout) {
             self.timeout = found;
-            self.since = now / MINUTE & MINUTES_MASK;
+            self.since = (now / MINUTE) & MINUTES_MASK;
             self.confirmed = if confirms { (self.confirmed + 1).min(CONFIRMED_MAX) } else { 0 };
         }
         Some(self)
