@@ -118,32 +118,6 @@ fn the_next_occupant_of_a_hurried_seat_is_not_forgotten() {
     });
 }
 
-/// What is said on release belongs to the record, which those with a token read.
-#[test]
-fn a_release_that_says_something_against_evict_and_get() {
-    check(2, || {
-        let ledger = Ledger::default();
-        let (_clock, pool, group) = timed();
-        let token = group.put(ledger.connection(0)).unwrap();
-        let lease = group.get().unwrap();
-        let evictor = pool.clone();
-        let evictor = thread::spawn(move || evictor.evict(token));
-        let getter = with_group(&group, |group| {
-            let Some(lease) = group.get() else { return false };
-            assert_eq!(lease.touch(), 1);
-            lease.release();
-            true
-        });
-        lease.touch();
-        lease.release_with(soon().max_uses(1));
-        let (used_up, evicted) = (getter.join().unwrap(), evictor.join().unwrap());
-        assert!(used_up || evicted);
-        assert_eq!(ledger.dropped(0), 1);
-        drop(group);
-        ledger.settle(pool, 1);
-    });
-}
-
 /// Two observations were made; connection 2 was idle for as long.
 fn about_to_learn(ledger: &Ledger) -> (ManualClock, Pool<u8, Conn>, Handle) {
     let (clock, pool, group) = timed();
