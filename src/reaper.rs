@@ -190,16 +190,12 @@ impl<K, C> Engine<K, C> {
         while let Some(seat) = self.maintainer.news.pop() {
             due.push(seat);
         }
-        let seats = &self.core.seats;
-        self.maintainer.hurried.collect(seats.high_water(), |index| {
-            // Vacant ones as well, if they ever were taken: their alarms must not stay
-            // set with nobody to look.
-            if seats.find(index).is_some_and(|seat| seat.state.load().is_used()) {
-                let asked = self.core.card(index).alarm.tick();
-                let planned = wheel.tick_of(index).unwrap_or(u64::MAX);
-                if asked != Alarm::UNSET && u64::from(asked) < planned {
-                    due.push(index);
-                }
+        self.maintainer.hurried.collect(self.core.seats.high_water(), |index| {
+            // Vacant seats as well: their alarms must not stay set with nobody to look.
+            let asked = self.core.find_card(index).map_or(Alarm::UNSET, |card| card.alarm.tick());
+            let planned = wheel.tick_of(index).unwrap_or(u64::MAX);
+            if asked != Alarm::UNSET && u64::from(asked) < planned {
+                due.push(index);
             }
         });
         *tick = self.maintainer.tick_of(now).max(*tick);
