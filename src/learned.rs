@@ -121,11 +121,11 @@ impl Learned {
         }
     }
 
-    /// Lets the timeout grow by what is due at `now`.
-    pub fn relax(&self, now: u64, configured: u64) {
+    /// Lets the timeout grow by what is due at `now`. True if that is anything.
+    pub fn relax(&self, now: u64, configured: u64) -> bool {
         self.change(|fields| {
             Some(fields.grown(now, configured)).filter(|grown| grown.timeout != fields.timeout)
-        });
+        })
     }
 
     /// All of it, for [`Learned::set`].
@@ -138,10 +138,11 @@ impl Learned {
         self.0.store(word, Ordering::Relaxed);
     }
 
-    fn change(&self, transition: impl Fn(Fields) -> Option<Fields>) {
-        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
+    fn change(&self, transition: impl Fn(Fields) -> Option<Fields>) -> bool {
+        let changed = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
             transition(Fields::unpack(word)).map(Fields::pack)
         });
+        changed.is_ok()
     }
 }
 

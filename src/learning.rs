@@ -26,8 +26,7 @@ impl<K, C> Engine<K, C> {
     /// Lets a group forget what is due to be forgotten. Called when a connection expires:
     /// as long as none does, a timeout that is too short does no harm.
     pub fn forget(&self, group: &Members<K>) {
-        if group.limits.has_learned() {
-            group.limits.forget(self.config.clock.now());
+        if group.limits.has_learned() && group.limits.forget(self.config.clock.now()) {
             self.memory.keep(group.hash, group.limits.learned());
         }
     }

@@ -69,16 +69,21 @@ impl Limits {
         self.refresh();
     }
 
-    /// Lets what was learned be forgotten, as far as that is due.
-    pub fn forget(&self, now: u64) {
-        self.learned.relax(now, self.configured());
-        self.refresh();
+    /// Lets what was learned be forgotten, as far as that is due. True if that is
+    /// anything.
+    pub fn forget(&self, now: u64) -> bool {
+        let forgotten = self.learned.relax(now, self.configured());
+        if forgotten {
+            self.refresh();
+        }
+        forgotten
     }
 
     /// Takes what another one had learned, in a group that nobody uses yet.
     pub fn remind(&self, learned: u64, now: u64) {
         self.learned.set(learned);
-        self.forget(now);
+        self.learned.relax(now, self.configured());
+        self.refresh();
     }
 
     /// What was learned, for [`Limits::remind`].
