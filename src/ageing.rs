@@ -168,7 +168,7 @@ impl<K, C> Engine<K, C> {
         let record = unsafe { record_of::<K, C>(seat) };
         let stamp = seat.stamp.get();
         let usable = now < record.retire_at
-            && now < stamp.saturating_add(record.patience)
+            && now < stamp.saturating_add(record.patience.get())
             && Mark::is_of(seat.mark.get(), self.generation_of(group))
             && seat.state.own().wrapping_sub(record.uses_base) <= group.limits.max_uses();
         let counts = |found: Found<'_>| self.stays(found, group, now);

@@ -203,7 +203,21 @@ impl<K, C> Builder<K, C> {
     }
 
     /// Whether groups learn after what time their peer closes idle connections, and stay
-    /// a second below it. Default: `false`.
+    /// a second below it, or at half of it where that is more. Default: `false`.
+    ///
+    /// They learn from connections that were found closed after they were idle: by
+    /// [`close_dead`](crate::Lease::close_dead), and where the pool
+    /// [watches](Builder::watch) them. When three of these in a row agree within a tenth,
+    /// the smallest counts, and holds for releases from then on, up to 54 minutes. An
+    /// observation counts only if the connection became idle after the one before was
+    /// made: so a peer that starts anew, and closes connections of all ages at once, is
+    /// not mistaken for one with a short timeout.
+    ///
+    /// What was learned never exceeds the [`idle_timeout`](Builder::idle_timeout) that is
+    /// set. It grows back to that by an eighth every 10 minutes, and less often once a
+    /// later observation has confirmed it. [`Group::idle_timeout`](crate::Group::idle_timeout)
+    /// tells what is in force. What was learned of a peer outlives its group for a while:
+    /// of 1,024 such groups something is remembered, more or less.
     pub fn learn_idle_timeout(mut self, learn: bool) -> Self {
         self.settings.learn_idle_timeout = learn;
         self

@@ -87,6 +87,9 @@ impl<K, C> Engine<K, C> {
         self.counters.closed(reason);
         group.tally.closed(reason);
         self.leave_ghost(&group, reason, deadline);
+        if reason == CloseReason::Idle {
+            self.forget(&group);
+        }
         self.leave(&group);
         if let Some(prepare_close) = self.config.prepare_close {
             let mode = self.settings.load().close_mode;

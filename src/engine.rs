@@ -21,6 +21,7 @@ use crate::directory::Directory;
 use crate::drain::outdated;
 use crate::error::CloseReason;
 use crate::group::Members;
+use crate::learning::Memory;
 use crate::limits::{Limits, Tuning};
 use crate::miss::Met;
 pub(crate) use crate::raw_lease::{RawLease, record_of};
@@ -60,6 +61,7 @@ pub(crate) struct Engine<K, C> {
     pub bells: Bells,
     /// Groups of which maintenance had the last reference: they hold a key of the user's.
     pub orphans: SegQueue<Members<K>>,
+    pub memory: Memory,
     /// For the reaper that the first insertion starts.
     #[cfg_attr(not(feature = "tokio"), expect(dead_code, reason = "the reaper needs it"))]
     pub me: Weak<Self>,
@@ -92,6 +94,7 @@ impl<K, C> Engine<K, C> {
             maintainer: Maintainer::new(config.tick, config.clock.now()),
             bells: Bells::new(),
             orphans: SegQueue::new(),
+            memory: Memory::new(),
             tuning: Tuning::new(&settings),
             desk: Desk::new(),
             settings: ArcSwap::from_pointee(settings),
@@ -236,7 +239,7 @@ impl<K, C> Engine<K, C> {
         let record = lease.record();
         let group = &*record.group;
         let generation = self.generation();
-        let patience = record.patience.min(group.limits.idle_timeout());
+        let patience = record.patience.get().min(group.limits.idle_timeout());
         let deadline = now.saturating_add(patience).min(record.retire_at);
         let spell = seat.deadline.get().wrapping_sub(seat.stamp.get());
         seat.stamp.set(now);
@@ -248,7 +251,8 @@ impl<K, C> Engine<K, C> {
         let mark = seat.mark.get();
         let fit = now < deadline
             && Mark::is_of(mark, generation.wrapping_add(group.generation()))
-            && incarnation.wrapping_sub(record.uses_base) < group.limits.max_uses();
+            && incarnation.wrapping_sub(record.uses_base)
+                < record.uses_max.get().min(group.limits.max_uses());
         if !fit {
             let fault = self.unfitness(seat, now);
             return self.end(lease, fault);

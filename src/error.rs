@@ -117,8 +117,8 @@ pub enum RejectReason {
         /// The group's cap.
         max_idle: usize,
     },
-    /// The idle timeout is zero, so that the connection could never be leased.
-    /// Only for connections that were to be idle at once.
+    /// The idle timeout or the number of uses left is zero, so that the connection could
+    /// never be leased. Only for connections that were to be idle at once.
     NeverIdle,
     /// The group is [draining](crate::Group::drain): it takes nothing until it is
     /// [resumed](crate::Group::resume).
@@ -142,7 +142,7 @@ impl fmt::Display for RejectReason {
             Self::GroupFull { max_idle } => {
                 write!(f, "the group has its {max_idle} idle connections already")
             }
-            Self::NeverIdle => f.write_str("the idle timeout is zero"),
+            Self::NeverIdle => f.write_str("the idle timeout or the number of uses left is zero"),
             Self::Draining => f.write_str("the group is draining"),
             Self::Closed => f.write_str("the pool is closed"),
             Self::TooManyThreads { threads_max } => {
@@ -196,7 +196,7 @@ pub enum CloseReason {
     Idle,
     /// It reached its maximum lifetime.
     Lifetime,
-    /// It was leased as often as it may be.
+    /// It was leased as often as it may be, by its group or by what was said of it alone.
     Uses,
     /// The pool was full, or held more than a capacity that was lowered, and this was the
     /// connection released longest ago.

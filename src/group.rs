@@ -79,7 +79,9 @@ impl<K, C> Engine<K, C> {
         let limits = Limits::new(&self.settings.load(), &own);
         self.tuning.note_min_idle(own.min_idle.unwrap_or(0));
         let lanes = self.stock.lend(&self.core);
-        Members::new(key, hash, lanes, limits, Own::new(own), Roll::with(member))
+        let group = Members::new(key, hash, lanes, limits, Own::new(own), Roll::with(member));
+        self.remind(&group);
+        group
     }
 }
 

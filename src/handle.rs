@@ -3,6 +3,7 @@
 use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::error::{CloseReason, ConfigError, Rejected};
 use crate::group::{Member, Members};
@@ -10,7 +11,6 @@ use crate::lease::{Lease, Pooled, PooledOwned};
 use crate::pool::Pool;
 use crate::settings::{GroupSettings, PutOptions};
 use crate::stats::{GroupStats, Meta, Status};
-use crate::time::nanos_or_never;
 use crate::token::Token;
 
 /// The connections of one key, without the lookup. From [`Pool::group`].
@@ -104,10 +104,13 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Group<K, C> {
     /// # Errors
     ///
     /// As [`Pool::put`].
-    pub fn put_with(&self, connection: C, options: PutOptions) -> Result<Token, Rejected<C>> {
+    pub fn put_with(
+        &self,
+        connection: C,
+        options: impl Into<PutOptions>,
+    ) -> Result<Token, Rejected<C>> {
         self.pool.wake_reaper();
-        let patience = nanos_or_never(options.idle_timeout);
-        self.pool.engine().put(self.enter(), connection, patience)
+        self.pool.engine().put(self.enter(), connection, options.into())
     }
 
     /// The group, entered for one more connection. The handle keeps it from being
@@ -137,6 +140,12 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Group<K, C> {
     /// As [`Pool::group_stats`]. Costs two loads.
     pub fn stats(&self) -> GroupStats {
         self.members.tally.stats()
+    }
+
+    /// The idle timeout in force in this group: the configured one, or a shorter one that
+    /// was [learned](crate::Builder::learn_idle_timeout). `None` is for ever.
+    pub fn idle_timeout(&self) -> Option<Duration> {
+        self.pool.engine().idle_timeout(&self.members)
     }
 
     /// Gives this group settings of its own, in place of those it had. They hold

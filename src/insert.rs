@@ -9,9 +9,10 @@ use crate::engine::{Engine, RawLease};
 use crate::error::{CloseReason, RejectReason, Rejected};
 use crate::group::Members;
 use crate::limits::Limits;
+use crate::settings::PutOptions;
 use crate::store::{Place, Record, THREADS_MAX};
 use crate::sync::Ordering;
-use crate::time::NEVER;
+use crate::terms::Terms;
 use crate::token::Token;
 
 /// An insertion into a pool whose capacity was lowered closes no more than this.
@@ -42,26 +43,26 @@ impl<K, C> Engine<K, C> {
         group: Arc<Members<K>>,
         connection: C,
     ) -> Result<RawLease<K, C>, Rejected<C>> {
-        let admitted = self.admit(group, connection, NEVER, Start::Leased)?;
+        let admitted = self.admit(group, connection, Terms::NONE, Start::Leased)?;
         let seat = self.core.seats.get(admitted.seat);
         seat.state.occupy_leased(admitted.incarnation);
-        self.watch(admitted.seat, seat.stamp.get());
+        self.watch_first(admitted.seat);
         Ok(RawLease::new(seat, admitted.ticket, seat.stamp.get(), false))
     }
 
     /// Takes a connection and makes it idle at once. The caller has entered the
-    /// group for it. `patience` is how long it may stay idle, in nanoseconds.
+    /// group for it.
     pub fn put(
         &self,
         group: Arc<Members<K>>,
         connection: C,
-        patience: u64,
+        options: PutOptions,
     ) -> Result<Token, Rejected<C>> {
         let cap = group.limits.max_idle();
         // SAFETY: the caller holds the pool, and with it the stock (N1).
         let lanes = unsafe { group.lanes.lasting() };
         let Admitted { place, seat: index, ticket, incarnation, serial } =
-            self.admit(group, connection, patience, Start::Idle)?;
+            self.admit(group, connection, Terms::from(options), Start::Idle)?;
         let token = Token { serial, key: place.key };
         let seat = self.core.seats.get(index);
         let claim = Claim { seat: index, incarnation };
@@ -87,10 +88,10 @@ impl<K, C> Engine<K, C> {
         &self,
         group: Arc<Members<K>>,
         connection: C,
-        patience: u64,
+        terms: Terms,
         start: Start,
     ) -> Result<Admitted<K, C>, Rejected<C>> {
-        let generation = match self.admission(&group, patience, start) {
+        let generation = match self.admission(&group, terms, start) {
             Ok(generation) => generation,
             Err(reason) => {
                 self.leave(&group);
@@ -109,7 +110,7 @@ impl<K, C> Engine<K, C> {
             return Err(self.reject(connection, reason));
         };
         match self.reserve() {
-            Some(permit) => Ok(self.seat(&group, place, patience, start, generation, permit)),
+            Some(permit) => Ok(self.seat(&group, place, terms, start, generation, permit)),
             None => {
                 // SAFETY: nobody else knows of the record.
                 let record = unsafe { place.record.as_ref() };
@@ -134,7 +135,7 @@ impl<K, C> Engine<K, C> {
     fn admission(
         &self,
         group: &Members<K>,
-        patience: u64,
+        terms: Terms,
         start: Start,
     ) -> Result<u32, RejectReason> {
         let of_pool = self.open_generation().ok_or(RejectReason::Closed)?;
@@ -143,7 +144,7 @@ impl<K, C> Engine<K, C> {
         if start == Start::Leased {
             return Ok(generation);
         }
-        if patience.min(group.limits.idle_timeout()) == 0 {
+        if terms.patience.min(group.limits.idle_timeout()) == 0 || terms.uses == 0 {
             return Err(RejectReason::NeverIdle);
         }
         let cap = group.limits.max_idle();
@@ -185,7 +186,7 @@ impl<K, C> Engine<K, C> {
         &self,
         group: &Members<K>,
         mut place: Place<Record<K, C>>,
-        patience: u64,
+        terms: Terms,
         start: Start,
         generation: u32,
         permit: Permit<'_>,
@@ -206,7 +207,8 @@ impl<K, C> Engine<K, C> {
         let record = unsafe { place.record.as_mut() };
         record.serial = serial;
         record.seat = index;
-        record.patience = patience;
+        record.patience.set(terms.patience);
+        record.uses_max.set(terms.uses);
         let lifetime = group.limits.max_lifetime();
         record.retire_at = self.config.retirement(now, lifetime, self.tuning.jitter(), serial);
         // A connection that is leased at once has this lease as its first use.
@@ -218,11 +220,11 @@ impl<K, C> Engine<K, C> {
         card.born.set(now);
         card.retire_at.set(record.retire_at);
         card.uses_base.set(record.uses_base);
-        card.patience.set(record.patience);
+        card.patience.set(terms.patience);
         card.group.set(group.hash);
         // The record is complete: from here on others may read it.
         card.key.publish(place.key as u64);
-        let patience = patience.min(group.limits.idle_timeout());
+        let patience = terms.patience.min(group.limits.idle_timeout());
         seat.stamp.set(now);
         seat.deadline.set(now.saturating_add(patience).min(card.retire_at.get()));
         permit.leave();

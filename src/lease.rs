@@ -8,6 +8,7 @@ use std::ops::{Deref, DerefMut};
 use crate::engine::RawLease;
 use crate::error::CloseReason;
 use crate::pool::Pool;
+use crate::settings::PutOptions;
 use crate::stats::Meta;
 use crate::token::Token;
 
@@ -57,6 +58,32 @@ impl<P: Borrow<Pool<K, C>>, K, C> Lease<P, K, C> {
     pub fn release(self) {
         let (pool, raw) = self.into_parts();
         pool.borrow().engine().release(raw);
+    }
+
+    /// As [`release`](Lease::release), with settings for this connection alone, in this
+    /// idle spell and those after it: what the server's
+    /// [`KeepAlive`](crate::KeepAlive) header says, for example. What they leave open is
+    /// as it was said of this connection before; see [`PutOptions`].
+    ///
+    /// Takes no lock and does not allocate; a read-modify-write or two more than
+    /// `release` where the idle timeout is shorter than in the spell before.
+    #[inline]
+    pub fn release_with(self, options: impl Into<PutOptions>) {
+        let options = options.into();
+        let (pool, raw) = self.into_parts();
+        pool.borrow().engine().release_with(raw, options);
+    }
+
+    /// Closes the connection, because the peer had closed it: a request on it failed
+    /// before any part of the answer came ([`CloseReason::Dead`]).
+    ///
+    /// As [`close`](Lease::close), under another name in the statistics; and if the
+    /// connection was [reused](crate::Meta::reused), its group may learn from it how long
+    /// the peer keeps idle connections, where it is
+    /// [told to](crate::Builder::learn_idle_timeout).
+    pub fn close_dead(self) {
+        let (pool, raw) = self.into_parts();
+        pool.borrow().engine().close_dead(raw);
     }
 
     /// Closes the connection, because it is of no more use

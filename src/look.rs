@@ -1,7 +1,7 @@
 //! What the reaper does with a seat: it looks, and leaves the rest for later.
 
 use crate::ageing::Verdict;
-use crate::core::state::Phase;
+use crate::core::state::{Phase, Word};
 use crate::core::ticket::Claim;
 use crate::ending::Removed;
 use crate::engine::Engine;
@@ -33,6 +33,7 @@ impl<K, C> Engine<K, C> {
         match word.phase() {
             Phase::Vacant | Phase::Claimed => Look::Never,
             Phase::Idle => self.look_at_idle(index, word.incarnation(), turned, now),
+            Phase::Leased if self.is_first(index, word) => self.look_at_first(index, now),
             // Also right if it is being released, and the deadline is the new one,
             // perhaps beside the old stamp.
             _ if now < deadline => Look::Later(deadline),
@@ -50,6 +51,26 @@ impl<K, C> Engine<K, C> {
                 Look::Later(now.saturating_add(spell).min(retire_at).max(soon))
             }
         }
+    }
+
+    /// Whether a leased connection was never idle, or never leased before.
+    fn is_first(&self, index: u32, word: Word) -> bool {
+        // If the seat was vacated meanwhile, the next connection asks for a look.
+        word.incarnation() == self.core.card(index).uses_base.get().wrapping_add(1)
+    }
+
+    /// When to look again at a connection in its first lease. Its release may well be the
+    /// first to say how long it may stay idle: what the server's answer says. So the look
+    /// after this one comes when the connection is twice as old: if that is sooner than it
+    /// expires, the release need not say so. That makes few looks, and few notices.
+    fn look_at_first(&self, index: u32, now: u64) -> Look<'_, K, C> {
+        let seat = self.core.seats.get(index);
+        let (stamp, tick) = (seat.stamp.get(), self.maintainer.tick);
+        let spell = seat.deadline.get().saturating_sub(stamp).min(self.probe_interval(index));
+        let age = now.saturating_sub(stamp);
+        let retire_at = self.core.card(index).retire_at.get();
+        let again = now.saturating_add(spell.min(age).max(tick));
+        Look::Later(again.min(retire_at.max(now.saturating_add(tick))))
     }
 
     /// As [`Engine::look`], at a connection that was idle in this incarnation.

@@ -14,7 +14,6 @@ use crate::handle::Group;
 use crate::lease::{Lease, Pooled, PooledOwned};
 use crate::settings::PutOptions;
 use crate::stats::{GroupStats, Meta, Stats, Status};
-use crate::time::nanos_or_never;
 use crate::token::Token;
 
 /// A keyed pool of reusable connections. A clone is another handle to the same pool.
@@ -165,16 +164,17 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Pool<K, C> {
         self.put_with(key, connection, PutOptions::default())
     }
 
-    /// As [`put`](Pool::put), with settings for this connection alone.
+    /// As [`put`](Pool::put), with settings for this connection alone, or what the
+    /// server's [`KeepAlive`](crate::KeepAlive) header says.
     ///
     /// # Errors
     ///
-    /// As [`put`](Pool::put).
+    /// As [`put`](Pool::put), and if by these settings it could never be leased.
     pub fn put_with<Q>(
         &self,
         key: &Q,
         connection: C,
-        options: PutOptions,
+        options: impl Into<PutOptions>,
     ) -> Result<Token, Rejected<C>>
     where
         K: Borrow<Q>,
@@ -182,7 +182,7 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Pool<K, C> {
     {
         self.wake_reaper();
         let group = self.engine.join(key, Member::Connection);
-        self.engine.put(group, connection, nanos_or_never(options.idle_timeout))
+        self.engine.put(group, connection, options.into())
     }
 
     /// Takes the idle connection with this token out of the pool, in O(1). `None` if

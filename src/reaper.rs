@@ -18,6 +18,7 @@ use std::time::Duration;
 use crossbeam_queue::SegQueue;
 
 use crate::ageing::Ageing;
+use crate::core::notices::Notices;
 use crate::core::seat::Alarm;
 use crate::core::state::Phase;
 use crate::core::ticket::Claim;
@@ -51,8 +52,9 @@ pub(crate) struct Maintainer {
     step: Step,
     work: Mutex<Work>,
     sweep_wanted: AtomicBool,
-    /// Whether an alarm was moved forward by a release, which tells nobody.
-    hurried: AtomicBool,
+    /// Seats whose alarm was moved forward by a release, which must not allocate, as the
+    /// queue might.
+    hurried: Notices,
     /// Nanoseconds.
     pub tick: u64,
     /// Whether a reaper that an insertion has started is running.
@@ -92,7 +94,7 @@ impl Maintainer {
                 ageing: Ageing::default(),
             }),
             sweep_wanted: AtomicBool::new(false),
-            hurried: AtomicBool::new(false),
+            hurried: Notices::new(),
             tick,
             #[cfg(feature = "tokio")]
             running: std::sync::atomic::AtomicBool::new(false),
@@ -273,16 +275,14 @@ impl<K, C> Engine<K, C> {
         while let Some(seat) = self.maintainer.news.pop() {
             due.push(seat);
         }
-        // Relaxed: worth a look, no more.
-        if self.maintainer.hurried.load(Ordering::Relaxed)
-            // Acquire: pairs with `hurry`. A swap: as in `step`.
-            && self.maintainer.hurried.swap(false, Ordering::Acquire)
-        {
-            // Vacant ones as well, if they ever were taken: their alarms must not stay
-            // set with nobody to look.
-            let used = self.core.seats.iter().filter(|(_, seat)| seat.state.load().is_used());
-            due.extend(used.map(|(index, _)| index));
-        }
+        self.maintainer.hurried.collect(self.core.seats.high_water(), |index| {
+            // Vacant seats as well: their alarms must not stay set with nobody to look.
+            let asked = self.core.find_card(index).map_or(Alarm::UNSET, |card| card.alarm.tick());
+            let planned = wheel.tick_of(index).unwrap_or(u64::MAX);
+            if asked != Alarm::UNSET && u64::from(asked) < planned {
+                due.push(index);
+            }
+        });
         *tick = self.maintainer.tick_of(now).max(*tick);
         wheel.turn(*tick, due);
     }
@@ -297,15 +297,23 @@ impl<K, C> Engine<K, C> {
         }
     }
 
+    /// As [`Engine::watch`], for a connection that is leased at once. How long it may stay
+    /// idle is not known before its release, which may say so: the reaper looks at once,
+    /// and again from time to time until then (see [`Engine::look`]).
+    pub fn watch_first(&self, index: u32) {
+        let seat = self.core.seats.get(index);
+        let for_ever = seat.deadline.get().min(self.probe_interval(index)) == NEVER;
+        if !for_ever && self.ask(index, seat.stamp.get()) {
+            self.maintainer.notify(index);
+        }
+    }
+
     /// As [`Engine::watch`], by a release that found the idle timeout lowered since
-    /// the last one. It must not allocate, as the queue might: so the reaper looks at
-    /// all seats once.
+    /// the last one.
     #[cold]
     pub fn hurry(&self, index: u32, deadline: u64) {
         if self.ask(index, deadline) {
-            // Release: pairs with the Acquire in `collect_due`. A swap: so that wishes of
-            // several threads are one release sequence, and all of them are seen.
-            self.maintainer.hurried.swap(true, Ordering::Release);
+            self.maintainer.hurried.post(index);
         }
     }
 

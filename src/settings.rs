@@ -216,12 +216,44 @@ impl GroupSettings {
     }
 }
 
-/// Settings of one connection, for [`Pool::put_with`](crate::Pool::put_with).
+/// Settings of one connection, for [`Pool::put_with`](crate::Pool::put_with) and
+/// [`Lease::release_with`](crate::Lease::release_with).
+///
+/// They only narrow what the group allows. What is `None` is left as it is: for a
+/// connection that is new in the pool, as its group has it; for one that is released, as
+/// it was said of it before. [`Duration::MAX`] and [`u64::MAX`] lift what was said.
+///
+/// From a [`KeepAlive`](crate::KeepAlive) header by `into`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PutOptions {
-    /// How long this connection may stay idle, if that is less than its group
-    /// allows: what the server's `Keep-Alive: timeout=` says, for example.
+    /// How long this connection may stay idle, if that is less than its group allows,
+    /// in this idle spell and those after it. Zero: it is not used again. Default:
+    /// `None`.
     pub idle_timeout: Option<Duration>,
+    /// How often this connection may be leased from now on, if its group's
+    /// [`max_uses`](crate::Builder::max_uses) does not end it sooner. Zero: not again.
+    /// Default: `None`.
+    pub max_uses: Option<u64>,
+}
+
+impl PutOptions {
+    /// Nothing said.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// With this [`idle_timeout`](PutOptions::idle_timeout).
+    #[must_use]
+    pub fn idle_timeout(self, timeout: Duration) -> Self {
+        Self { idle_timeout: Some(timeout), ..self }
+    }
+
+    /// With these [`max_uses`](PutOptions::max_uses).
+    #[must_use]
+    pub fn max_uses(self, max_uses: u64) -> Self {
+        Self { max_uses: Some(max_uses), ..self }
+    }
 }
 
 /// A fifth of the file-descriptor limit, at most [`CAPACITY_DEFAULT_MAX`].

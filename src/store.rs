@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use sharded_slab::{Config, Entry, Slab};
 
+use crate::core::seat::Field;
 use crate::core::tagged::NIL;
 use crate::group::Members;
 use crate::sync::{Step, UnsafeCell};
@@ -50,12 +51,16 @@ pub(crate) struct Record<K, C> {
     /// This record's key in the slab.
     pub key: usize,
     pub seat: u32,
-    /// How long this connection may stay idle, whatever the group allows.
-    pub patience: u64,
     /// When its lifetime ends.
     pub retire_at: u64,
     /// The incarnation from which its uses count.
     pub uses_base: u64,
+    /// How long this connection may stay idle, whatever the group allows. Read and
+    /// written by the owner of the seat alone (S2), while others may hold the record by
+    /// its token.
+    pub patience: Field,
+    /// How often it may be leased, all in all, whatever the group allows. As `patience`.
+    pub uses_max: Field,
 }
 
 // SAFETY: `connection` is touched by one thread at a time (R1), so `C: Send` is
@@ -70,9 +75,10 @@ impl<K, C> Record<K, C> {
             key,
             serial: 0,
             seat: NIL,
-            patience: 0,
             retire_at: 0,
             uses_base: 0,
+            patience: Field::default(),
+            uses_max: Field::default(),
         }
     }
 

@@ -8,7 +8,7 @@ use std::hint;
 use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 
-use slabpool::{Clock, Connection, Liveness, Pool};
+use slabpool::{Clock, Connection, KeepAlive, Liveness, Pool};
 
 struct Counting;
 
@@ -83,6 +83,14 @@ fn gets_and_releases_allocate_nothing() {
         }
     };
     assert_eq!(calls(run), 0);
+    // Each one sooner than the reaper had planned to look.
+    let leases: Vec<_> = (0..1_000).map(|key| pool.get(&key).unwrap()).collect();
+    let said = || {
+        for (n, lease) in leases.into_iter().enumerate() {
+            lease.release_with(KeepAlive::parse(["timeout=5, max=100", "timeout=\"7\""][n % 2]));
+        }
+    };
+    assert_eq!(calls(said), 0);
     let misses = || {
         for key in 0..MILLION {
             assert!(pool.get(&(key + 1_000)).is_none());

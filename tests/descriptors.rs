@@ -58,7 +58,7 @@ fn removed_evicted_expired_and_closed_ones() {
     assert!(!has_ended(&mut peers[0]), "there was room for two");
     pool.put(&2, connect(&mut peers)).unwrap();
     assert!(has_ended(&mut peers[0]), "the oldest made room");
-    let options = PutOptions { idle_timeout: Some(SECOND) };
+    let options = PutOptions::new().idle_timeout(SECOND);
     pool.put_with(&3, connect(&mut peers), options).unwrap();
     assert!(has_ended(&mut peers[1]));
     clock.advance(SECOND);

@@ -15,7 +15,7 @@ fn pool(clock: &ManualClock, journal: &Journal<u8>) -> slabpool::Builder<u8, Con
 }
 
 fn keep_alive(timeout: Duration) -> PutOptions {
-    PutOptions { idle_timeout: Some(timeout) }
+    PutOptions::new().idle_timeout(timeout)
 }
 
 #[test]

@@ -59,7 +59,7 @@ fn after_a_jump_everything_has_its_time() {
         clock.advance(*jump);
         assert_eq!((pool.maintain(), journal.reasons()), (0, Vec::new()));
         lease.release();
-        let brief = PutOptions { idle_timeout: Some(10 * SECOND) };
+        let brief = PutOptions::new().idle_timeout(10 * SECOND);
         pool.put_with(&1, tally.connect(101), brief).unwrap();
         clock.advance(10 * SECOND - NANOSECOND);
         assert_eq!(pool.maintain(), 0);

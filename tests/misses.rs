@@ -112,7 +112,7 @@ fn a_predicate_that_refuses_is_to_blame() {
     let pool = builder(&clock).build().unwrap();
     pool.put(&1, 1).unwrap();
     // It would be a ghost, but not of these gets.
-    pool.put_with(&1, 2, PutOptions { idle_timeout: Some(SECOND) }).unwrap();
+    pool.put_with(&1, 2, PutOptions::new().idle_timeout(SECOND)).unwrap();
     clock.advance(2 * SECOND);
     pool.maintain();
     for group in [false, true] {
@@ -208,7 +208,7 @@ fn a_hit_takes_no_ghost() {
     let clock = Clock::manual();
     let pool = builder(&clock).build().unwrap();
     pool.put(&1, 1).unwrap();
-    pool.put_with(&1, 2, PutOptions { idle_timeout: Some(SECOND) }).unwrap();
+    pool.put_with(&1, 2, PutOptions::new().idle_timeout(SECOND)).unwrap();
     clock.advance(SECOND);
     let lease = pool.get(&1).unwrap();
     assert_eq!((*lease, pool.stats().misses.total()), (1, 0));
@@ -402,7 +402,7 @@ proptest! {
         let pool = builder(&clock).build().unwrap();
         for &(key, ms) in &closes {
             let idle_timeout = Some(Duration::from_millis(ms + 1));
-            pool.put_with(&key, 0, PutOptions { idle_timeout }).unwrap();
+            pool.put_with(&key, 0, PutOptions { idle_timeout, max_uses: None }).unwrap();
         }
         clock.advance(Duration::from_secs(25));
         prop_assert_eq!(pool.maintain(), closes.len());

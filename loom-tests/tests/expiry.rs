@@ -50,7 +50,7 @@ fn the_reaper_hides_nothing_from_get() {
         let ledger = Ledger::default();
         let (clock, pool, group) = timed();
         group.put(ledger.connection(0)).unwrap();
-        let soon = PutOptions { idle_timeout: Some(TICK) };
+        let soon = PutOptions::new().idle_timeout(TICK);
         group.put_with(ledger.connection(1), soon).unwrap();
         clock.advance(TICK);
         let reaper = maintainer(&pool);

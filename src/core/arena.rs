@@ -110,6 +110,14 @@ impl<R: Record> Arena<R> {
         unsafe { &*record }
     }
 
+    /// The record at an index below [`Arena::high_water`]. `None` while whoever has drawn
+    /// the index has yet to make sure of its chunk.
+    pub fn find(&self, index: u32) -> Option<&R> {
+        // Acquire: as in `get`, which then finds the chunk as well.
+        let origin = self.chunks[chunk_of(index + FIRST)].load(Ordering::Acquire);
+        (!origin.is_null()).then(|| self.get(index))
+    }
+
     /// How many records were ever given out: every index in use is below this.
     pub fn high_water(&self) -> u32 {
         // Acquire is not needed: `exists` checks the chunk.

@@ -15,6 +15,7 @@
 //! | [`rank`] | how many idle connections of a group are younger than one |
 //! | [`stock`] | lanes on loan, which outlive their group |
 //! | [`lru`] | which idle connection goes when the pool is full |
+//! | [`notices`] | seats that the reaper must look at sooner than planned |
 //! | [`wheel`] | the timer wheel, plain and single-threaded |
 //! | [`ghost`] | what is remembered of connections that were closed |
 
@@ -25,6 +26,7 @@ pub mod ghost;
 pub mod lane;
 pub mod lanes;
 pub mod lru;
+pub mod notices;
 pub mod rank;
 pub mod seat;
 pub mod state;
@@ -87,6 +89,12 @@ impl Core {
     /// The card of a seat that was taken at some time.
     pub fn card(&self, seat: u32) -> &Card {
         self.cards.get(seat)
+    }
+
+    /// The card of a seat below the high-water mark. `None` while whoever has drawn
+    /// the seat has yet to make sure of it.
+    pub fn find_card(&self, seat: u32) -> Option<&Card> {
+        self.cards.find(seat)
     }
 
     /// No more tickets than this were ever in use.

@@ -32,6 +32,12 @@ impl Alarm {
         self.0.fetch_min(tick, Ordering::Release) > tick
     }
 
+    /// The tick that was asked for, or [`Alarm::UNSET`].
+    pub fn tick(&self) -> u32 {
+        // Relaxed: who has a notice of a request sees that one or a later one.
+        self.0.load(Ordering::Relaxed)
+    }
+
     /// Clears the alarm, by the reaper, before it reads the seat.
     pub fn reset(&self) {
         // Acquire: pairs with `request`.
@@ -39,8 +45,9 @@ impl Alarm {
     }
 }
 
-/// A [`Seat`]'s fields that are plain values behind atomics: the state word or
-/// the free list publishes them (S2, S3), so that all accesses are Relaxed.
+/// Fields of a [`Seat`] and of what belongs to it that are plain values behind
+/// atomics: the state word or the free list publishes them (S2, S3), so that all
+/// accesses are Relaxed.
 #[derive(Debug, Default)]
 pub struct Field(AtomicU64);
 

@@ -87,11 +87,6 @@ impl Word {
         }
     }
 
-    /// Whether the seat was ever taken.
-    pub fn is_used(self) -> bool {
-        self != Self::new(0, Phase::Vacant)
-    }
-
     /// Whether a ticket for `incarnation` leads to a connection, now or as soon
     /// as `retain` has looked at it.
     pub fn honours(self, incarnation: u64) -> bool {

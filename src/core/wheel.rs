@@ -69,6 +69,12 @@ impl Wheel {
         }
     }
 
+    /// The tick to which the timer `id` is set.
+    pub fn tick_of(&self, id: u32) -> Option<u64> {
+        let timer = self.timers.get(id as usize)?;
+        (timer.place != NONE).then_some(timer.tick)
+    }
+
     /// Turns the wheel to `tick` and appends to `due` what was set to it or
     /// before. Does nothing if the wheel is there already.
     pub fn turn(&mut self, tick: u64, due: &mut Vec<u32>) {

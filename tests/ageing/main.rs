@@ -55,7 +55,7 @@ impl Bench {
 }
 
 fn keep_alive(timeout: Duration) -> PutOptions {
-    PutOptions { idle_timeout: Some(timeout) }
+    PutOptions::new().idle_timeout(timeout)
 }
 
 /// The numbers of a group's idle connections, in order of their release.

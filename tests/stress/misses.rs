@@ -75,7 +75,7 @@ fn litter(pool: &Pool<u8, usize>, round: usize) {
 
 fn maintain(pool: &Pool<u8, usize>, round: usize) {
     pool.maintain();
-    let options = PutOptions { idle_timeout: Some(SECOND) };
+    let options = PutOptions::new().idle_timeout(SECOND);
     assert!(pool.put_with(&1, round, options).is_ok());
     pool.clear_group(&1);
     pool.invalidate_group(&1);
