@@ -30,9 +30,6 @@ pub const MEMORY: &str = "in memory";
 /// yield.
 const CYCLES_PER_YIELD: usize = 32;
 
-/// How long a pool may take to come to rest.
-const PAUSE: Duration = Duration::from_millis(2);
-
 /// Room in a pool beyond what it is filled with, so that nothing is evicted.
 const SPARE: usize = 1_000;
 
@@ -69,6 +66,8 @@ async fn contest<P: Peer, C: Contender<P::Wire>>(
     connections: usize,
     keys: usize,
 ) {
+    // First of all, so that this process ends when it should.
+    let mut commands = commands();
     let mut wires = Vec::with_capacity(connections);
     wires.extend((0..connections).map(|number| peer.open(number)));
     heap::start();
@@ -79,12 +78,11 @@ async fn contest<P: Peer, C: Contender<P::Wire>>(
             yield_now().await;
         }
     }
-    tokio::time::sleep(PAUSE).await;
+    settle().await;
     // What held the connections before has gone: what is left is beyond them.
     println!("{}", heap::stop());
 
     let mut contest = Contest { pool, peer, connections, keys, turn: 0 };
-    let mut commands = commands();
     while let Some(line) = commands.recv().await {
         let (word, number) = line.split_once(' ').expect("two words");
         let number: u64 = number.parse().expect("a number");
@@ -115,6 +113,13 @@ fn commands() -> mpsc::UnboundedReceiver<String> {
         std::process::exit(0);
     });
     receiver
+}
+
+/// Lets the runtime do what there is to do after a few puts.
+async fn settle() {
+    for _ in 0..8 {
+        yield_now().await;
+    }
 }
 
 /// The key of a connection, spread like the hashes that pingora-pool is given.
@@ -192,7 +197,7 @@ impl<P: Peer, C: Contender<P::Wire>> Contest<P, C> {
             let struck_at = self.peer.struck_at();
             times.push(closed_at.saturating_sub(struck_at) as f64);
             self.pool.put(key(number, self.keys), self.peer.open(number));
-            tokio::time::sleep(PAUSE).await;
+            settle().await;
         }
         times
     }

@@ -37,7 +37,7 @@ const BENCH: Effort = Effort {
     rounds: 10,
     slice: Duration::from_millis(20),
     blows: 30,
-    rest: Duration::from_secs(3),
+    rest: Duration::from_secs(2),
 };
 
 const TEST: Effort = Effort {
@@ -73,6 +73,8 @@ pub struct Score {
     pub heap: f64,
     pub cycles: Cycles,
     pub reads: Cycles,
+    /// As `cycles`, after many connections were closed and replaced.
+    pub later_cycles: Cycles,
     /// Nanoseconds until a connection was closed.
     pub closes: Vec<f64>,
     pub sends: Vec<f64>,
@@ -134,24 +136,21 @@ fn play(
         score.heap = player.answer()[0];
     }
     let mut played = Match { kind, connections, wanted, keys, scores };
-    let own_keys = played.is_own_keys();
+    let slice = effort.slice.as_nanos() as usize;
     let scores = &mut played.scores;
-    for round in 0..effort.rounds {
-        for turn in 0..players.len() {
-            let n = (turn + round) % players.len();
-            let (player, score) = (&mut players[n], &mut scores[n]);
-            let slice = effort.slice.as_nanos() as usize;
-            score.cycles.add(&player.ask("cycle", slice));
-            score.reads.add(&player.ask("read", slice));
-            if n < WATCHING && !own_keys {
-                score.closes.extend(player.ask("close", effort.blows));
-                score.sends.extend(player.ask("send", effort.blows));
-            }
-        }
-    }
-    if own_keys {
+    take_turns(effort.rounds, &mut players, scores, |player, score| {
+        score.cycles.add(&player.ask("cycle", slice));
+        score.reads.add(&player.ask("read", slice));
+    });
+    if keys > KEYS {
         return played;
     }
+    let (watching, watchers) = (&mut players[..WATCHING], &mut scores[..WATCHING]);
+    take_turns(effort.rounds, watching, watchers, |player, score| {
+        score.closes.extend(player.ask("close", effort.blows));
+        score.sends.extend(player.ask("send", effort.blows));
+        score.later_cycles.add(&player.ask("cycle", slice));
+    });
     // All at the same time: they take next to nothing.
     players.iter_mut().for_each(|player| player.tell("idle", effort.rest.as_nanos() as usize));
     for (player, score) in players.iter_mut().zip(&mut *scores) {
@@ -162,6 +161,19 @@ fn play(
         score.all = Some((answer[0], answer[1]));
     }
     played
+}
+
+/// In each round, each player has its turn; a round starts at a different one each.
+fn take_turns(
+    rounds: usize,
+    players: &mut [Player],
+    scores: &mut [Score],
+    turn: impl Fn(&mut Player, &mut Score),
+) {
+    let count = players.len();
+    for n in (0..rounds).flat_map(|round| (0..count).map(move |n| (n + round) % count)) {
+        turn(&mut players[n], &mut scores[n]);
+    }
 }
 
 /// A contender's process.

@@ -11,6 +11,8 @@ pub fn print(matches: &[Match]) {
     println!("Connections share 100 keys, but for those that are said to have their own.");
     print_cycles("Get and release, nothing happens between", matches, |score| &score.cycles);
     print_cycles("Get and release, the user reads between", matches, |score| &score.reads);
+    let title = "Get and release, nothing happens between, connections were replaced";
+    print_cycles(title, matches, |score| &score.later_cycles);
     print_heap(matches);
     print_blows("From the peer's close to the pool's", matches, |score| &score.closes);
     print_blows("From a byte that nobody asked for to the pool's close", matches, |score| {
@@ -33,18 +35,19 @@ fn print_cycles(title: &str, matches: &[Match], of: impl Fn(&Score) -> &Cycles) 
     println!("| | slabpool, not watched | slabpool | pingora-pool | slabpool / pingora-pool |");
     println!("|---|---:|---:|---:|---:|");
     for played in matches {
-        let cycles = played.scores.each_ref().map(|score| {
-            let cycles = of(score);
-            (median(&cycles.cpu), median(&cycles.wall))
+        let medians = played.scores.each_ref().map(|score| {
+            let Cycles { cpu, wall } = of(score);
+            (!cpu.is_empty()).then(|| (median(cpu), median(wall)))
         });
-        let cell = |n: usize| format!("{:.0} ({:.0})", cycles[n].0, cycles[n].1);
+        let [Some(slabpool), Some(pingora), unwatched] = medians else { continue };
+        let cell = |(cpu, wall): (f64, f64)| format!("{cpu:.0} ({wall:.0})");
         println!(
             "| {} | {} | {} | {} | {:.2} |",
             name(played),
-            cell(UNWATCHED),
-            cell(SLABPOOL),
-            cell(PINGORA),
-            cycles[SLABPOOL].0 / cycles[PINGORA].0
+            unwatched.map(cell).unwrap_or_default(),
+            cell(slabpool),
+            cell(pingora),
+            slabpool.0 / pingora.0
         );
     }
 }
