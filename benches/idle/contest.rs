@@ -36,6 +36,7 @@ const SPARE: usize = 1_000;
 /// `--contender NAME KIND CONNECTIONS KEYS`
 pub fn main(arguments: &[String]) {
     probes::raise_descriptors();
+    CLOSES.guard();
     let [name, kind, connections, keys] = arguments else { panic!("four arguments") };
     let connections = connections.parse().expect("a number");
     let keys = keys.parse().expect("a number");
@@ -71,6 +72,7 @@ async fn contest<P: Peer, C: Contender<P::Wire>>(
     let mut wires = Vec::with_capacity(connections);
     wires.extend((0..connections).map(|number| peer.open(number)));
     heap::start();
+    let cpu = probes::cpu();
     let pool = make();
     for (number, wire) in wires.into_iter().enumerate() {
         pool.put(key(number, keys), wire);
@@ -80,7 +82,7 @@ async fn contest<P: Peer, C: Contender<P::Wire>>(
     }
     settle().await;
     // What held the connections before has gone: what is left is beyond them.
-    println!("{}", heap::stop());
+    println!("{} {}", heap::stop(), probes::cpu() - cpu);
 
     let mut contest = Contest { pool, peer, connections, keys, turn: 0 };
     while let Some(line) = commands.recv().await {

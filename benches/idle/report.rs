@@ -14,6 +14,7 @@ pub fn print(matches: &[Match]) {
     let title = "Get and release, nothing happens between, connections were replaced";
     print_cycles(title, matches, |score| &score.later_cycles);
     print_heap(matches);
+    print_fill(matches);
     print_blows("From the peer's close to the pool's", matches, |score| &score.closes);
     print_blows("From a byte that nobody asked for to the pool's close", matches, |score| {
         &score.sends
@@ -56,17 +57,26 @@ fn print_heap(matches: &[Match]) {
     println!("\n### Memory\n");
     println!("Bytes on the heap for each idle connection, beyond the connection itself. What an");
     println!("empty pool takes is shared out among them.\n");
-    println!("| | slabpool, not watched | slabpool | pingora-pool | slabpool / pingora-pool |");
-    println!("|---|---:|---:|---:|---:|");
+    print_each(matches, |score, connections| format!("{:.0}", score.heap / connections));
+}
+
+fn print_fill(matches: &[Match]) {
+    println!("\n### Filling the pool\n");
+    println!("Microseconds of processor time for each connection.\n");
+    print_each(matches, |score, connections| format!("{:.2}", score.fill / 1e3 / connections));
+}
+
+fn print_each(matches: &[Match], cell: impl Fn(&Score, f64) -> String) {
+    println!("| | slabpool, not watched | slabpool | pingora-pool |");
+    println!("|---|---:|---:|---:|");
     for played in matches {
-        let bytes = played.scores.each_ref().map(|score| score.heap / played.connections as f64);
+        let cell = |n: usize| cell(&played.scores[n], played.connections as f64);
         println!(
-            "| {} | {:.0} | {:.0} | {:.0} | {:.2} |",
+            "| {} | {} | {} | {} |",
             name(played),
-            bytes[UNWATCHED],
-            bytes[SLABPOOL],
-            bytes[PINGORA],
-            bytes[SLABPOOL] / bytes[PINGORA]
+            cell(UNWATCHED),
+            cell(SLABPOOL),
+            cell(PINGORA)
         );
     }
 }
