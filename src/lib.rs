@@ -33,6 +33,7 @@
 mod ageing;
 mod builder;
 mod capacity;
+mod checked;
 mod config;
 mod connection;
 mod core;

@@ -22,18 +22,22 @@ impl<K, C> Engine<K, C> {
         }
         match self.config.probe {
             Probe::None => None,
-            Probe::Ask(_) | Probe::Watch { .. } => self.fault_by_probe(seat, now),
+            Probe::Ask(_) | Probe::Watch { .. } => self.fault_by_probe(seat, group, now),
         }
     }
 
     #[inline(never)]
-    fn fault_by_probe(&self, seat: &Seat, now: u64) -> Option<CloseReason> {
+    fn fault_by_probe(&self, seat: &Seat, group: &Members<K>, now: u64) -> Option<CloseReason> {
         let idle_for = now.saturating_sub(seat.stamp.get());
         if idle_for < self.tuning.probe_after() {
             return None;
         }
         // SAFETY: the caller owns the seat (S2).
-        unsafe { self.ask_liveness(seat) }.err()
+        let fault = unsafe { self.ask_liveness(seat) }.err()?;
+        if fault == CloseReason::Dead {
+            self.learn(group, idle_for);
+        }
+        Some(fault)
     }
 
     /// Asks a connection how it is.
@@ -110,6 +114,11 @@ impl<K, C> Engine<K, C> {
         match unsafe { self.listen(seat, claim.seat) } {
             Ok(()) => false,
             Err(reason) => {
+                if reason == CloseReason::Dead {
+                    // SAFETY: the inspection owns the seat (S2).
+                    let group = unsafe { &record_of::<K, C>(seat).group };
+                    self.learn(group, self.config.clock.now().saturating_sub(seat.stamp.get()));
+                }
                 std::mem::forget(inspection);
                 self.discard(claim, reason);
                 true
