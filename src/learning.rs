@@ -10,7 +10,7 @@ use crate::sync::{AtomicU64, Ordering};
 use crate::time::NEVER;
 
 /// Groups that are remembered.
-const PLACES: usize = if cfg!(slabpool_loom) { 1 } else { 1_024 };
+const PLACES: usize = if cfg!(slabpool_loom) { 2 } else { 1_024 };
 
 impl<K, C> Engine<K, C> {
     /// Says that the peer of this group has closed a connection that was idle for this
