@@ -29,7 +29,7 @@ use crate::trim::Sweep;
 pub(crate) const LOOKS_PER_STEP: usize = if cfg!(slabpool_loom) { 2 } else { 8_192 };
 
 /// Exempt connections are looked at again after this part of the idle timeout.
-const PATIENCE_PART: u64 = 8;
+const EXEMPT_LOOK_PART: u64 = 8;
 
 /// What maintenance remembers of ageing connections.
 #[derive(Debug, Default)]
@@ -124,7 +124,7 @@ impl<K, C> Engine<K, C> {
     fn stay_of(&self, claim: Claim, group: &Members<K>, now: u64) -> Option<u64> {
         let span = match self.is_exempt(claim, group, now, true) {
             Some(false) => return None,
-            Some(true) => group.limits.idle_timeout() / PATIENCE_PART,
+            Some(true) => group.limits.idle_timeout() / EXEMPT_LOOK_PART,
             None => 0,
         };
         Some(now.saturating_add(span.max(self.maintainer.tick)))
@@ -205,8 +205,8 @@ impl<K, C> Engine<K, C> {
     /// Gives up a reference to a group under the lock of maintenance: if it was the last
     /// one, the user's key is dropped later.
     pub fn let_go(&self, group: Arc<Members<K>>) {
-        if let Some(orphan) = Arc::into_inner(group) {
-            self.orphans.push(orphan);
+        if let Some(group) = Arc::into_inner(group) {
+            self.groups_let_go.push(group);
         }
     }
 
@@ -216,14 +216,14 @@ impl<K, C> Engine<K, C> {
             self.retire(work, now, closing);
         }
         if self.tuning.trim_window() != NEVER || work.ageing.sweep.is_under_way() {
-            self.trim(&mut work.ageing.sweep, now, closing);
+            self.trim_surplus(&mut work.ageing.sweep, now, closing);
         }
     }
 
     /// Closes connections whose lifetime has ended, within the budget.
     fn retire<'a>(&'a self, work: &mut Work, now: u64, closing: &mut Closing<'a, K, C>) {
         let (per_second, share) = self.tuning.retirement();
-        let Work { ageing: Ageing { lines, .. }, near, now: tick, .. } = work;
+        let Work { ageing: Ageing { lines, .. }, near, tick, .. } = work;
         lines.begin(*tick, now);
         for _ in 0..LOOKS_PER_STEP {
             if closing.len() >= CHORES_PER_STEP {
@@ -234,7 +234,7 @@ impl<K, C> Engine<K, C> {
             let claim = Claim { seat: index, incarnation: word.incarnation() };
             match word.phase() {
                 Phase::Idle if now >= self.core.card(index).retire_at.get() => {}
-                // `retain` looks at it. It comes again.
+                // Somebody looks at it. It comes again.
                 Phase::Inspected | Phase::Orphaned => {
                     near.push(index);
                     continue;

@@ -45,9 +45,15 @@ impl<K, C> Config<K, C> {
         self.settings_of.as_ref().map(|of| of(key)).unwrap_or_default()
     }
 
+    /// Whether connections are watched while they are idle.
+    #[inline(always)]
+    pub fn watches(&self) -> bool {
+        matches!(self.probe, Probe::Watch { .. })
+    }
+
     /// When a connection inserted at `now` must retire: its lifetime, shortened by
     /// a jitter that its number determines.
-    pub fn retirement(&self, now: u64, lifetime: u64, jitter: f64, serial: u64) -> u64 {
+    pub fn retire_at(&self, now: u64, lifetime: u64, jitter: f64, serial: u64) -> u64 {
         if lifetime == NEVER {
             return NEVER;
         }
@@ -75,11 +81,11 @@ mod tests {
         let pool = Builder::<u8, ()>::default().build().unwrap();
         let config = &pool.engine().config;
         let lifetime = 1_000_000_000;
-        let ends: Vec<u64> = (1..1_001).map(|n| config.retirement(5, lifetime, 0.1, n)).collect();
+        let ends: Vec<u64> = (1..1_001).map(|n| config.retire_at(5, lifetime, 0.1, n)).collect();
         assert!(ends.iter().all(|&end| (5 + 900_000_000..=5 + lifetime).contains(&end)));
         let early = ends.iter().filter(|&&end| end < 5 + 950_000_000).count();
         assert!((400..600).contains(&early), "{early} of 1000 in the first half");
-        assert_eq!(config.retirement(5, NEVER, 0.1, 1), NEVER);
-        assert_eq!(config.retirement(u64::MAX - 1, lifetime, 0.1, 1), NEVER);
+        assert_eq!(config.retire_at(5, NEVER, 0.1, 1), NEVER);
+        assert_eq!(config.retire_at(u64::MAX - 1, lifetime, 0.1, 1), NEVER);
     }
 }

@@ -6,7 +6,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::capacity::Permit;
-use crate::config::Probe;
 use crate::core::state::Phase;
 use crate::core::ticket::Claim;
 use crate::engine::{Engine, RawLease, record_of};
@@ -53,7 +52,7 @@ impl<K, C> Engine<K, C> {
         let deadline = seat.deadline.get();
         // SAFETY: the caller owns the seat (S2), and gives it up below.
         let connection = unsafe { record.take() };
-        if matches!(self.config.probe, Probe::Watch { .. }) {
+        if self.config.watches() {
             // SAFETY: the caller owns the seat (S2).
             unsafe { self.bells.silence(claim.seat) };
         }

@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use crossbeam_queue::SegQueue;
 
 use crate::capacity::Capacity;
-use crate::config::{Config, Probe};
+use crate::config::Config;
 use crate::core::ghost::GhostTable;
 use crate::core::lanes::Lanes;
 use crate::core::lru::Lru;
@@ -59,8 +59,9 @@ pub(crate) struct Engine<K, C> {
     pub ghosts: GhostTable,
     pub maintainer: Maintainer,
     pub bells: Bells,
-    /// Groups of which maintenance had the last reference: they hold a key of the user's.
-    pub orphans: SegQueue<Members<K>>,
+    /// Groups of which maintenance had the last reference. They hold a key of the user's,
+    /// which is not dropped under its lock.
+    pub groups_let_go: SegQueue<Members<K>>,
     pub memory: Memory,
     /// For the reaper that the first insertion starts.
     #[cfg_attr(not(feature = "tokio"), expect(dead_code, reason = "the reaper needs it"))]
@@ -72,7 +73,7 @@ enum Redeemed {
     Leased,
     /// It leads nowhere any more.
     Void,
-    /// `retain` holds the connection, and will issue a new ticket.
+    /// Somebody looks at the connection, and will issue a new ticket.
     Orphaned,
 }
 
@@ -93,7 +94,7 @@ impl<K, C> Engine<K, C> {
             ghosts: GhostTable::for_capacity(capacity),
             maintainer: Maintainer::new(config.tick, config.clock.now()),
             bells: Bells::new(),
-            orphans: SegQueue::new(),
+            groups_let_go: SegQueue::new(),
             memory: Memory::new(),
             tuning: Tuning::new(&settings),
             desk: Desk::new(),
@@ -175,7 +176,7 @@ impl<K, C> Engine<K, C> {
         }
     }
 
-    /// Waits until `retain` is done with a connection whose ticket is gone, for a
+    /// Waits until whoever looks at a connection whose ticket is gone is done with it, for a
     /// bounded while. True if it is worth looking again.
     #[cold]
     fn await_inspection(&self, claim: Claim) -> bool {
@@ -257,7 +258,7 @@ impl<K, C> Engine<K, C> {
             let fault = self.unfitness(seat, now);
             return self.end(lease, fault);
         }
-        if matches!(self.config.probe, Probe::Watch { .. })
+        if self.config.watches()
             // SAFETY: the lease owns the seat (S2).
             && let Err(reason) = unsafe { self.listen(seat, record.seat) }
         {

@@ -203,7 +203,8 @@ pub enum CloseReason {
     Evicted,
     /// [`Pool::evict`](crate::Pool::evict) named it.
     Removed,
-    /// `clear`, `clear_group` or `retain` removed it.
+    /// [`clear`](crate::Pool::clear), [`clear_group`](crate::Pool::clear_group) or
+    /// [`retain`](crate::Pool::retain) removed it.
     Cleared,
     /// It was opened before its group or the whole pool was invalidated.
     Invalidated,
@@ -215,7 +216,8 @@ pub enum CloseReason {
     Unhealthy,
     /// It was released into a group that had as many idle ones as it may.
     GroupFull,
-    /// The peer has closed it, or it has failed.
+    /// The peer has closed it, or it has failed: as a probe or the watch found out, or as
+    /// [`close_dead`](crate::Lease::close_dead) said, or a check that it did not pass.
     Dead,
     /// The peer has sent what nobody asked for, while it was idle.
     UnexpectedData,

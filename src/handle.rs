@@ -45,6 +45,7 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Group<K, C> {
     }
 
     /// As [`Pool::get`]. With [`Lease::release`], three read-modify-writes in all.
+    #[must_use = "dropping a lease closes its connection"]
     #[inline(always)]
     pub fn get(&self) -> Option<Pooled<'_, K, C>> {
         let raw = self.pool.engine().lease(&self.members)?;
@@ -52,18 +53,21 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Group<K, C> {
     }
 
     /// As [`Pool::get_owned`].
+    #[must_use = "dropping a lease closes its connection"]
     pub fn get_owned(&self) -> Option<PooledOwned<K, C>> {
         let raw = self.pool.engine().lease(&self.members)?;
         Some(Lease::new(self.pool.clone(), raw))
     }
 
     /// As [`Pool::get_if`].
+    #[must_use = "dropping a lease closes its connection"]
     pub fn get_if(&self, wanted: impl FnMut(&Meta) -> bool) -> Option<Pooled<'_, K, C>> {
         let raw = self.pool.engine().lease_if(&self.members, wanted)?;
         Some(Lease::new(&self.pool, raw))
     }
 
     /// As [`Pool::get_if_owned`].
+    #[must_use = "dropping a lease closes its connection"]
     pub fn get_if_owned(&self, wanted: impl FnMut(&Meta) -> bool) -> Option<PooledOwned<K, C>> {
         let raw = self.pool.engine().lease_if(&self.members, wanted)?;
         Some(Lease::new(self.pool.clone(), raw))
@@ -148,8 +152,8 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Group<K, C> {
         self.pool.engine().idle_timeout(&self.members)
     }
 
-    /// Gives this group settings of its own, in place of those it had. They hold
-    /// for insertions and releases from now on, and keep the group, empty or not,
+    /// Gives this group settings of its own, in place of those it had. From when on each
+    /// holds is said at [`Settings`](crate::Settings). They keep the group, empty or not,
     /// until it is given [`GroupSettings::new`], which is none. What they leave open
     /// follows the pool, also when that is [reconfigured](Pool::reconfigure).
     ///

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use crate::capacity::Permit;
-use crate::config::Probe;
 use crate::core::ticket::Claim;
 use crate::engine::{Engine, RawLease};
 use crate::error::{CloseReason, RejectReason, Rejected};
@@ -46,7 +45,7 @@ impl<K, C> Engine<K, C> {
         let admitted = self.admit(group, connection, Terms::NONE, Start::Leased)?;
         let seat = self.core.seats.get(admitted.seat);
         seat.state.occupy_leased(admitted.incarnation);
-        self.watch_first(admitted.seat);
+        self.schedule_first(admitted.seat);
         Ok(RawLease::new(seat, admitted.ticket, seat.stamp.get(), false))
     }
 
@@ -66,7 +65,7 @@ impl<K, C> Engine<K, C> {
         let token = Token { serial, key: place.key };
         let seat = self.core.seats.get(index);
         let claim = Claim { seat: index, incarnation };
-        if matches!(self.config.probe, Probe::Watch { .. }) {
+        if self.config.watches() {
             // For the reaper, should the bell ring at once.
             seat.state.occupy_leased(incarnation);
             // SAFETY: the seat is filled, and nobody else's yet (S2).
@@ -80,7 +79,7 @@ impl<K, C> Engine<K, C> {
         self.shelve(seat, claim, ticket, lanes, cap);
         // Not sooner: the reaper would find the seat vacant, and forget it. If it is
         // another connection's by now, the reaper looks at that once too often.
-        self.watch(index, seat.stamp.get());
+        self.schedule(index, seat.stamp.get());
         Ok(token)
     }
 
@@ -194,7 +193,7 @@ impl<K, C> Engine<K, C> {
         let index = self.core.take_seat().expect("there are more seats than permits");
         let ticket = self.core.take_ticket(index).expect("there are more spares than needed");
         let (seat, card) = (self.core.seats.get(index), self.core.card(index));
-        if matches!(self.config.probe, Probe::Watch { .. }) {
+        if self.config.watches() {
             // SAFETY: whoever took the seat owns it (S2).
             unsafe { self.bells.cover(index) };
         }
@@ -210,7 +209,7 @@ impl<K, C> Engine<K, C> {
         record.patience.set(terms.patience);
         record.uses_max.set(terms.uses);
         let lifetime = group.limits.max_lifetime();
-        record.retire_at = self.config.retirement(now, lifetime, self.tuning.jitter(), serial);
+        record.retire_at = self.config.retire_at(now, lifetime, self.tuning.jitter(), serial);
         // A connection that is leased at once has this lease as its first use.
         record.uses_base = match start {
             Start::Leased => incarnation.wrapping_sub(1),

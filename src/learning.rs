@@ -17,8 +17,7 @@ impl<K, C> Engine<K, C> {
     /// long, in nanoseconds: found out now, and not before. Calls no user code.
     pub fn learn(&self, group: &Members<K>, idle_for: u64) {
         if group.limits.is_learning() {
-            let tick = self.config.tick.as_nanos() as u64;
-            group.limits.learn(self.config.clock.now(), idle_for, tick);
+            group.limits.learn(self.config.clock.now(), idle_for, self.maintainer.tick);
             self.memory.keep(group.hash, group.limits.learned());
         }
     }

@@ -53,7 +53,9 @@ impl<P: Borrow<Pool<K, C>>, K, C> Lease<P, K, C> {
     /// Makes the connection idle: the next to ask for its key gets it. Closes it
     /// instead if its time is up, or its group has enough, or the pool was closed.
     ///
-    /// Takes no lock and does not allocate: one read-modify-write.
+    /// Takes no lock and does not allocate: one read-modify-write. In a pool that
+    /// [watches](crate::Builder::watch), a connection whose user has read from it must be
+    /// watched anew, which costs what its [`poll_liveness`](crate::Connection) does.
     #[inline(always)]
     pub fn release(self) {
         let (pool, raw) = self.into_parts();

@@ -22,7 +22,22 @@
 //! `get` and `release` take no lock and allocate nothing. Everything else happens
 //! without a task, a timer, a lock or an allocation for each idle connection: idle
 //! timeout and lifetime, a strict bound with least-recently-released eviction,
-//! removal of one connection by its [`Token`], limits for each group.
+//! removal of one connection by its [`Token`], limits for each group; and, for
+//! connections that implement [`Connection`], knowing at once when the peer of an idle one
+//! has hung up.
+//!
+//! Begin with [`Pool`] and [`Builder`]. [`Group`] is a pool seen from one key, [`Lease`] a
+//! connection in use; [`Stats`] says what has happened, and why gets missed.
+//!
+//! # Features
+//!
+//! | feature | default | what it brings |
+//! |---|---|---|
+//! | `tokio` | yes, by `net` | `Pool::reaper`, spawned by the first insertion; `Pool::drain` |
+//! | `net` | yes | [`Connection`] for tokio's sockets |
+//! | `std-net` | | ... for std's sockets, on Unix |
+//! | `rustls` | | ... for tokio-rustls' `TlsStream` |
+//! | `hyper`, `hyper-http2` | | ... for hyper's `SendRequest` |
 //!
 //! # What it is not
 //!

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::builder::Builder;
-use crate::engine::Engine;
+use crate::engine::{Engine, RawLease};
 use crate::error::{CloseReason, Rejected};
 use crate::group::Member;
 use crate::handle::Group;
@@ -20,8 +20,8 @@ use crate::token::Token;
 ///
 /// `K` is what connections are looked up by: an address, or all that must be the
 /// same for one connection to do for another (address, scheme, server name, client
-/// certificate ...). `C` is the connection, of any type; the pool never looks into
-/// it.
+/// certificate ...). `C` is the connection, of any type; the pool does not look into
+/// it unless it is told how, by [`Builder::watch`] or [`Builder::probe`].
 ///
 /// When the last handle goes ([`Pool`], [`Group`], [`PooledOwned`]), so does all that
 /// is idle.
@@ -35,46 +35,37 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Pool<K, C> {
         Builder::default()
     }
 
-    /// A pool with default settings.
+    /// A pool with default settings: those of [`Builder`].
     pub fn new() -> Self {
         Self::builder().build().expect("the default settings are possible")
     }
 
     /// Leases the connection that was released last under this key; one whose time
-    /// is up is closed on the way. `None` if there is none: open one, and
-    /// [`insert`](Pool::insert) it.
+    /// is up, or that is found dead, is closed on the way. `None` if there is none: open
+    /// one, and [`insert`](Pool::insert) it.
     ///
-    /// Takes no lock, allocates nothing, waits for nobody. The key may be in any
+    /// Takes no lock, allocates nothing, waits for nobody: two read-modify-writes, and
+    /// what a [probe](Builder::probe) costs if there is one. The key may be in any
     /// borrowed form, as in [`HashMap::get`](std::collections::HashMap::get). To
     /// skip the lookup, keep a [`Group`].
+    #[must_use = "dropping a lease closes its connection"]
     #[inline(always)]
     pub fn get<Q>(&self, key: &Q) -> Option<Pooled<'_, K, C>>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let engine = &*self.engine;
-        let raw = engine.directory.with_or(
-            key,
-            |group| engine.lease(group),
-            |hash| engine.missed_key(hash),
-        );
-        Some(Lease::new(self, raw?))
+        Some(Lease::new(self, self.lease(key)?))
     }
 
     /// As [`get`](Pool::get), but `'static`.
+    #[must_use = "dropping a lease closes its connection"]
     pub fn get_owned<Q>(&self, key: &Q) -> Option<PooledOwned<K, C>>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let engine = &*self.engine;
-        let raw = engine.directory.with_or(
-            key,
-            |group| engine.lease(group),
-            |hash| engine.missed_key(hash),
-        );
-        Some(Lease::new(self.clone(), raw?))
+        Some(Lease::new(self.clone(), self.lease(key)?))
     }
 
     /// Leases the newest connection that `wanted` agrees to: one idle for less than
@@ -83,21 +74,23 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Pool<K, C> {
     ///
     /// `wanted` may be asked about the same connection twice, if others use the
     /// group meanwhile. If they do so all the time, the search ends with `None`.
+    ///
+    /// Takes time for each connection that it passes over.
+    ///
+    /// # Panics
+    ///
+    /// If `wanted` does. No connection is leased or lost then.
+    #[must_use = "dropping a lease closes its connection"]
     pub fn get_if<Q>(&self, key: &Q, wanted: impl FnMut(&Meta) -> bool) -> Option<Pooled<'_, K, C>>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let engine = &*self.engine;
-        let raw = engine.directory.with_or(
-            key,
-            |group| engine.lease_if(group, wanted),
-            |hash| engine.missed_key(hash),
-        );
-        Some(Lease::new(self, raw?))
+        Some(Lease::new(self, self.lease_if(key, wanted)?))
     }
 
     /// As [`get_if`](Pool::get_if), but `'static`.
+    #[must_use = "dropping a lease closes its connection"]
     pub fn get_if_owned<Q>(
         &self,
         key: &Q,
@@ -107,24 +100,19 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Pool<K, C> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let engine = &*self.engine;
-        let raw = engine.directory.with_or(
-            key,
-            |group| engine.lease_if(group, wanted),
-            |hash| engine.missed_key(hash),
-        );
-        Some(Lease::new(self.clone(), raw?))
+        Some(Lease::new(self.clone(), self.lease_if(key, wanted)?))
     }
 
     /// Takes a connection that was just opened, and leases it at once.
     ///
     /// At capacity, the idle connection that was released longest ago, in whatever
-    /// group, is closed to make room.
+    /// group, is closed to make room, on this thread.
     ///
     /// # Errors
     ///
-    /// [`Rejected`] gives the connection back, with the reason: nothing idle to
-    /// close, or the pool is closed. It can still be used, just not pooled.
+    /// [`Rejected`] gives the connection back, with the [reason](crate::RejectReason):
+    /// nothing is idle that could be closed, say, or the pool is closed. It can still be
+    /// used, just not pooled.
     pub fn insert<Q>(&self, key: &Q, connection: C) -> Result<Pooled<'_, K, C>, Rejected<C>>
     where
         K: Borrow<Q>,
@@ -152,10 +140,13 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Pool<K, C> {
 
     /// Takes a connection, idle at once. Makes room as [`insert`](Pool::insert) does.
     ///
+    /// Where the pool [watches](Builder::watch), a connection that turns out to be dead is
+    /// taken and closed, and the token leads nowhere.
+    ///
     /// # Errors
     ///
     /// As [`insert`](Pool::insert), and if its group has as many idle connections as
-    /// it may, or its idle timeout is zero.
+    /// it may, or its idle timeout is zero. The connection comes back untouched.
     pub fn put<Q>(&self, key: &Q, connection: C) -> Result<Token, Rejected<C>>
     where
         K: Borrow<Q>,
@@ -186,7 +177,8 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Pool<K, C> {
     }
 
     /// Takes the idle connection with this token out of the pool, in O(1). `None` if
-    /// it is leased, or gone.
+    /// it is leased, or gone, or is being looked at just now.
+    #[must_use = "the connection is no longer in the pool"]
     pub fn take(&self, token: Token) -> Option<C> {
         self.engine.take(token)
     }
@@ -198,7 +190,8 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Pool<K, C> {
         self.engine.evict(token)
     }
 
-    /// A handle to the connections of one key, that spares the lookup.
+    /// A handle to the connections of one key, that spares the lookup. Makes the group if
+    /// there is none, and keeps it.
     pub fn group<Q>(&self, key: &Q) -> Group<K, C>
     where
         K: Borrow<Q>,
@@ -207,12 +200,12 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Pool<K, C> {
         Group::new(self.clone(), self.engine.join(key, Member::Handle))
     }
 
-    /// Closes all idle connections. Leases are not touched.
+    /// Closes all idle connections, on this thread. Leases are not touched.
     pub fn clear(&self) {
         self.engine.clear_all(CloseReason::Cleared);
     }
 
-    /// Closes the idle connections of one key. Leases are not touched.
+    /// Closes the idle connections of one key, on this thread. Leases are not touched.
     pub fn clear_group<Q>(&self, key: &Q)
     where
         K: Borrow<Q>,
@@ -298,12 +291,16 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Pool<K, C> {
         self.engine.stats()
     }
 
-    /// Does all maintenance that is due: closes what has expired or was invalidated, and
-    /// what is too many since the capacity was lowered. Returns how many connections it
+    /// Does all maintenance that is due: closes what has expired, was invalidated, is not
+    /// needed, or is too many since the capacity was lowered; looks at connections that
+    /// something has happened to, or that are to be probed. Returns how many connections it
     /// closed, but for those that were invalidated.
     ///
     /// For pools without a reaper; call it about once in each
-    /// [`tick`](Pool::tick). Does nothing while another thread is at it.
+    /// [`tick`](Pool::tick). Where another thread is at it, most is left to that one.
+    ///
+    /// Takes time for what is due, not for what is in the pool, but for
+    /// [trimming](Builder::trim_window) and after an invalidation, which read all seats.
     pub fn maintain(&self) -> usize {
         self.engine.maintain()
     }
@@ -314,7 +311,7 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Pool<K, C> {
         self.engine.config.tick
     }
 
-    /// The future that maintains the pool, at most 256 closes at a time, until the
+    /// The future that maintains the pool, in pieces of about 256 connections, until the
     /// last handle to it has gone. The first insertion inside a tokio runtime spawns
     /// one; see [`Builder::spawn_reaper`].
     ///
@@ -328,6 +325,29 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Pool<K, C> {
     #[cfg(feature = "tokio")]
     pub fn reaper(&self) -> impl Future<Output = ()> + Send + use<K, C> {
         self.engine.reaper()
+    }
+
+    #[inline(always)]
+    fn lease<Q>(&self, key: &Q) -> Option<RawLease<K, C>>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let engine = &*self.engine;
+        engine.directory.with_or(key, |group| engine.lease(group), |hash| engine.missed_key(hash))
+    }
+
+    fn lease_if<Q>(&self, key: &Q, wanted: impl FnMut(&Meta) -> bool) -> Option<RawLease<K, C>>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let engine = &*self.engine;
+        engine.directory.with_or(
+            key,
+            |group| engine.lease_if(group, wanted),
+            |hash| engine.missed_key(hash),
+        )
     }
 
     #[inline(always)]

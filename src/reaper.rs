@@ -1,15 +1,22 @@
-//! Closes what has expired, promptly and in the background.
+//! Maintenance: closes what has expired, promptly and in the background.
 //!
 //! Each seat has one alarm. An insertion sets it to the tick at which the
-//! connection would expire, and tells the reaper through a queue if the alarm was
-//! not set, or set to later. Releases do not touch it: when the alarm rings, the
-//! reaper looks at the seat, closes the connection if its time is up, and sets the
-//! alarm anew if it is not. So a connection is looked at once in each idle timeout,
-//! which a release has paid for, or not at all; and the alarm stays with the seat
-//! when the next connection takes it, so that churn leaves no alarms behind.
+//! connection would expire or must be asked how it is, and tells the reaper through a
+//! queue if the alarm was not set, or set to later. Releases do not touch it, but for
+//! those that make the idle spell shorter than the one before (see [`Engine::hurry`]):
+//! when the alarm rings, the reaper looks at the seat, closes the connection if its time
+//! is up, and sets the alarm anew if it is not. So a connection is looked at once in each
+//! idle timeout, which a release has paid for, or not at all; and the alarm stays with the
+//! seat when the next connection takes it, so that churn leaves no alarms behind.
 //!
-//! Nothing depends on the reaper but promptness: `get` checks expiry itself, and an
-//! insertion into a full pool evicts.
+//! A step of maintenance is bounded. It takes up, in this order: what was invalidated;
+//! connections whose bells were rung (see [`crate::watch`]); seats whose alarm has rung
+//! (see [`crate::look`]); what ages otherwise (see [`crate::ageing`]); what is above a
+//! capacity that was lowered. It decides under a lock that is only ever tried, and runs
+//! the user's code after that.
+//!
+//! Nothing depends on the reaper but promptness: `get` checks by itself what it leases,
+//! and an insertion into a full pool evicts.
 
 use std::mem;
 use std::sync::{Mutex, PoisonError, TryLockError};
@@ -66,7 +73,7 @@ pub(crate) struct Maintainer {
 pub(crate) struct Work {
     wheel: Wheel,
     /// The tick at which the wheel stands.
-    pub now: u64,
+    pub tick: u64,
     /// Seats whose alarm has rung.
     due: Vec<u32>,
     /// Seats that expire later in the current tick.
@@ -86,7 +93,7 @@ impl Maintainer {
             step: Step::new(),
             work: Mutex::new(Work {
                 wheel: Wheel::new(now / tick),
-                now: now / tick,
+                tick: now / tick,
                 due: Vec::new(),
                 near: Vec::new(),
                 turned: (now, now),
@@ -166,15 +173,15 @@ impl<K, C> Engine<K, C> {
             // back is the last one, whose generation is seen.
             && self.maintainer.sweep_wanted.swap(false, Ordering::Acquire)
         {
-            self.sweep();
+            self.close_outdated();
         }
         let chores = self.collect_chores(rings);
         let more = chores.len() >= CHORES_PER_STEP;
         // The user's code runs here, outside the lock.
         let closed = chores.into_iter().filter_map(|chore| self.do_chore(chore).then_some(()));
         let closed = closed.count();
-        while let Some(orphan) = self.orphans.pop() {
-            drop(orphan);
+        while let Some(group) = self.groups_let_go.pop() {
+            drop(group);
         }
         let shed = self.shrink(CHORES_PER_STEP.saturating_sub(closed));
         Stepped { closed: closed + shed, more: more || closed + shed >= CHORES_PER_STEP }
@@ -267,7 +274,7 @@ impl<K, C> Engine<K, C> {
 
     /// Turns the wheel, and adds what does not come from there.
     fn collect_due(&self, work: &mut Work, now: u64) {
-        let Work { wheel, now: tick, due, near, .. } = work;
+        let Work { wheel, tick, due, near, .. } = work;
         due.append(near);
         due.sort_unstable();
         due.dedup();
@@ -288,31 +295,31 @@ impl<K, C> Engine<K, C> {
     }
 
     /// Makes sure that the reaper looks at a seat when its connection expires, or must be
-    /// asked.
-    pub fn watch(&self, index: u32, now: u64) {
+    /// asked how it is.
+    pub fn schedule(&self, index: u32, now: u64) {
         let seat = self.core.seats.get(index);
         let probe = next_probe(seat.stamp.get(), now, self.probe_interval(index));
-        if self.ask(index, probe.min(seat.deadline.get())) {
+        if self.set_alarm(index, probe.min(seat.deadline.get())) {
             self.maintainer.notify(index);
         }
     }
 
-    /// As [`Engine::watch`], for a connection that is leased at once. How long it may stay
+    /// As [`Engine::schedule`], for a connection that is leased at once. How long it may stay
     /// idle is not known before its release, which may say so: the reaper looks at once,
     /// and again from time to time until then (see [`Engine::look`]).
-    pub fn watch_first(&self, index: u32) {
+    pub fn schedule_first(&self, index: u32) {
         let seat = self.core.seats.get(index);
         let for_ever = seat.deadline.get().min(self.probe_interval(index)) == NEVER;
-        if !for_ever && self.ask(index, seat.stamp.get()) {
+        if !for_ever && self.set_alarm(index, seat.stamp.get()) {
             self.maintainer.notify(index);
         }
     }
 
-    /// As [`Engine::watch`], by a release that found the idle timeout lowered since
-    /// the last one.
+    /// As [`Engine::schedule`], by a release that makes the idle spell end sooner than the
+    /// reaper takes for granted.
     #[cold]
     pub fn hurry(&self, index: u32, deadline: u64) {
-        if self.ask(index, deadline) {
+        if self.set_alarm(index, deadline) {
             self.maintainer.hurried.post(index);
         }
     }
@@ -325,7 +332,7 @@ impl<K, C> Engine<K, C> {
     }
 
     /// Sets the alarm of a seat. True if the reaper must be told.
-    fn ask(&self, index: u32, time: u64) -> bool {
+    fn set_alarm(&self, index: u32, time: u64) -> bool {
         let tick = self.maintainer.tick_of(time).min(u64::from(Alarm::UNSET - 1));
         time != NEVER && self.core.card(index).alarm.request(tick as u32)
     }
@@ -335,9 +342,9 @@ impl<K, C> Engine<K, C> {
             return work.wheel.clear(index);
         }
         // False if someone has set it to an earlier tick meanwhile, and told us.
-        let _first = self.ask(index, time);
+        let _first = self.set_alarm(index, time);
         let tick = self.maintainer.tick_of(time);
-        if tick <= work.now {
+        if tick <= work.tick {
             work.wheel.clear(index);
             work.near.push(index);
         } else {

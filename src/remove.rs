@@ -1,9 +1,9 @@
-//! How connections leave the pool before their time: by token, by group, by
-//! predicate, all of them.
+//! What happens to idle connections other than by a get: they leave the pool before their
+//! time, by token, by group, by predicate, all of them; they are looked at; one of them is
+//! leased that a predicate likes.
 
 use std::time::Duration;
 
-use crate::config::Probe;
 use crate::core::seat::{Mark, Seat};
 use crate::core::state::Phase;
 use crate::core::ticket::Claim;
@@ -81,7 +81,7 @@ impl<K, C> Engine<K, C> {
                 if seat.state.seize(claim.incarnation) {
                     return self.discard(claim, reason);
                 }
-                // `retain` holds it, and must know that its ticket is gone.
+                // Somebody looks at it, and must know that its ticket is gone.
                 let word = seat.state.load();
                 if !word.honours(claim.incarnation) || seat.state.orphan(claim.incarnation).is_ok()
                 {
@@ -112,7 +112,7 @@ impl<K, C> Engine<K, C> {
             let connection = unsafe { record.connection_mut() };
             let kept = keep(&record.group.key, &meta, connection);
             kept.then_some(()).ok_or(CloseReason::Cleared)?;
-            if !matches!(self.config.probe, Probe::Watch { .. }) {
+            if !self.config.watches() {
                 return Ok(());
             }
             // The closure may have waited for something to read, as a user would.
@@ -121,8 +121,8 @@ impl<K, C> Engine<K, C> {
         });
     }
 
-    /// Closes the idle connections that were invalidated.
-    pub fn sweep(&self) {
+    /// Closes the idle connections of former generations: those that were invalidated.
+    pub fn close_outdated(&self) {
         self.inspect_idle(|record, seat, _| {
             let mark = seat.mark.get();
             let fit = Mark::is_of(mark, self.generation_of(&record.group));

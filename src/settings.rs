@@ -27,14 +27,15 @@ pub struct Settings {
     /// on its way in, stays, and maintenance and insertions close as many as are still
     /// too many when they are idle.
     pub capacity: usize,
-    /// The most idle connections in a group. From the next release or insertion on: if it
-    /// is lowered, what is idle stays.
+    /// The most idle connections in a group. From the next release or
+    /// [`put`](crate::Pool::put) on: if it is lowered, what is idle stays.
     pub max_idle_per_group: usize,
     /// So many idle connections of a group are exempt from the idle timeout; no more than
-    /// may be idle. At once.
+    /// may be idle. At once: what was exempt, and is no longer, is refused by the next get
+    /// and closed when the reaper looks at it next.
     pub min_idle_per_group: usize,
-    /// How long a connection may stay idle. For each connection from its next release on;
-    /// what is idle keeps the timeout that it was released with.
+    /// How long a connection may stay idle. For each connection from its insertion or next
+    /// release on; what is idle keeps the timeout that it was released with.
     pub idle_timeout: Option<Duration>,
     /// How long after its insertion a connection may still be leased. For connections
     /// inserted from now on.
@@ -42,17 +43,23 @@ pub struct Settings {
     /// The part of its lifetime by which a connection's may be shorter. For connections
     /// inserted from now on.
     pub lifetime_jitter: f64,
-    /// How often a connection may be leased. At once.
+    /// How often a connection may be leased. At once: uses before the change count.
     pub max_uses: u64,
-    /// Connections idle for less than this are leased without a probe.
+    /// Connections idle for less than this are leased without a probe. At once.
     pub probe_after: Duration,
-    /// How often idle connections that cannot be watched are probed.
+    /// How often idle connections that cannot be watched are probed. For each connection
+    /// from when the reaper looks at it next: after the interval that held before, or when
+    /// its idle timeout is over.
     pub probe_interval: Option<Duration>,
-    /// Connections that their group did not need for this long are trimmed.
+    /// Connections that their group did not need for this long are trimmed. A shorter
+    /// window at once, a longer one when the one that is running is over; `None` ends a
+    /// sweep that is under way.
     pub trim_window: Option<Duration>,
-    /// How fast the reaper closes connections whose lifetime has ended.
+    /// How fast the reaper closes connections whose lifetime has ended. From the next
+    /// piece of maintenance on.
     pub retirement: RetirementBudget,
-    /// Whether groups learn the idle timeout of their peer.
+    /// Whether groups learn the idle timeout of their peer. At once; when it is turned
+    /// off, groups forget what they have learned.
     pub learn_idle_timeout: bool,
     /// How connections are closed. At once; without effect in a pool that was built
     /// without [`Builder::close_mode`](crate::Builder::close_mode), which cannot ask its
@@ -118,6 +125,7 @@ impl Default for Settings {
 ///
 /// A connection that had to wait is still closed by the get that meets it.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct RetirementBudget {
     /// The most such closes in each second of the pool's clock, over all groups. At least
     /// 1. What a second does not use is not carried over. Default: [`u32::MAX`], no limit.
@@ -129,6 +137,24 @@ pub struct RetirementBudget {
 }
 
 impl RetirementBudget {
+    /// No limit.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// With this limit [for a second](RetirementBudget::per_second).
+    #[must_use]
+    pub fn per_second(self, per_second: u32) -> Self {
+        Self { per_second, ..self }
+    }
+
+    /// With this limit [for a group](RetirementBudget::group_share).
+    #[must_use]
+    pub fn group_share(self, group_share: f64) -> Self {
+        Self { group_share, ..self }
+    }
+
     fn validate(&self) -> Result<(), ConfigError> {
         if self.per_second == 0 {
             return Err(ConfigError::RetirementRateZero);
@@ -225,6 +251,7 @@ impl GroupSettings {
 ///
 /// From a [`KeepAlive`](crate::KeepAlive) header by `into`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PutOptions {
     /// How long this connection may stay idle, if that is less than its group allows,
     /// in this idle spell and those after it. Zero: it is not used again. Default:
@@ -245,14 +272,14 @@ impl PutOptions {
 
     /// With this [`idle_timeout`](PutOptions::idle_timeout).
     #[must_use]
-    pub fn idle_timeout(self, timeout: Duration) -> Self {
-        Self { idle_timeout: Some(timeout), ..self }
+    pub fn idle_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
+        Self { idle_timeout: timeout.into(), ..self }
     }
 
     /// With these [`max_uses`](PutOptions::max_uses).
     #[must_use]
-    pub fn max_uses(self, max_uses: u64) -> Self {
-        Self { max_uses: Some(max_uses), ..self }
+    pub fn max_uses(self, max_uses: impl Into<Option<u64>>) -> Self {
+        Self { max_uses: max_uses.into(), ..self }
     }
 }
 

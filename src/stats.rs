@@ -26,7 +26,7 @@ pub struct Status {
     pub idle: usize,
     /// Connections that are leased.
     pub leased: usize,
-    /// Groups that have a connection, a handle or settings of their own.
+    /// Groups that have a connection, a handle or settings of their own, or drain.
     pub groups: usize,
     /// The most connections that the pool holds, idle and leased together.
     pub capacity: usize,
@@ -123,7 +123,9 @@ pub struct Meta {
     /// How long it was idle: until it was leased, or until now if it is idle. Zero
     /// for a connection just inserted.
     pub idle_for: Duration,
-    /// How often it was leased, this lease included. In predicates modulo 2^32.
+    /// How often it was leased, this lease included; in predicates, the lease that they
+    /// decide about. An idle one that is shown to [`retain`](crate::Pool::retain) says what
+    /// its next lease will be.
     pub uses: u64,
     /// Whether it came out of the pool, so that the peer may have closed it
     /// meanwhile: a request that fails on it before any answer may be tried again

@@ -38,7 +38,7 @@ impl<K, C> Engine<K, C> {
         if let Some(timeout) = options.idle_timeout {
             let patience = nanos(timeout);
             record.patience.set(patience);
-            // For the reaper.
+            // For those who do not own the seat.
             self.core.card(record.seat).patience.set(patience);
         }
         if let Some(uses) = options.max_uses {

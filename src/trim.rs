@@ -145,7 +145,12 @@ impl Sweep {
 
 impl<K, C> Engine<K, C> {
     /// A bounded piece of a sweep, if one is due or under way.
-    pub fn trim<'a>(&'a self, sweep: &mut Sweep, now: u64, closing: &mut Closing<'a, K, C>) {
+    pub fn trim_surplus<'a>(
+        &'a self,
+        sweep: &mut Sweep,
+        now: u64,
+        closing: &mut Closing<'a, K, C>,
+    ) {
         let window = self.tuning.trim_window();
         if window == NEVER {
             sweep.next = 0;

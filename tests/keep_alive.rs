@@ -304,7 +304,7 @@ proptest! {
                         one.patience = said.unwrap_or(one.patience);
                         let patience = one.patience.min(pool_timeout.unwrap_or(u64::MAX));
                         one.due = Some(now.saturating_add(patience).min(one.retire_at));
-                        lease.release_with(PutOptions { idle_timeout: said.map(ms), max_uses: None });
+                        lease.release_with(PutOptions::new().idle_timeout(said.map(ms)));
                     } else if one.due.is_some_and(|due| due > now) {
                         one.lease = pool.get_owned(&(index as u8));
                         prop_assert!(one.lease.is_some(), "{} has time left", index);

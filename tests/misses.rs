@@ -402,7 +402,7 @@ proptest! {
         let pool = builder(&clock).build().unwrap();
         for &(key, ms) in &closes {
             let idle_timeout = Some(Duration::from_millis(ms + 1));
-            pool.put_with(&key, 0, PutOptions { idle_timeout, max_uses: None }).unwrap();
+            pool.put_with(&key, 0, PutOptions::new().idle_timeout(idle_timeout)).unwrap();
         }
         clock.advance(Duration::from_secs(25));
         prop_assert_eq!(pool.maintain(), closes.len());

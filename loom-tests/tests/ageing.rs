@@ -35,7 +35,7 @@ fn trimming(builder: Builder<u8, Conn>) -> Builder<u8, Conn> {
 }
 
 fn retiring(builder: Builder<u8, Conn>) -> Builder<u8, Conn> {
-    let budget = RetirementBudget { per_second: 1, group_share: 1.0 };
+    let budget = RetirementBudget::new().per_second(1);
     builder.max_lifetime(TIMEOUT).lifetime_jitter(0.0).retirement(budget)
 }
 

@@ -25,6 +25,7 @@ pub enum Liveness {
 
 /// How the pool closes the connections that it gives up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum CloseMode {
     /// As the protocol has it: by an orderly end.
     #[default]

@@ -68,7 +68,8 @@ impl<'a> Found<'a> {
         Claim { seat: self.seat_index, incarnation: self.ticket.incarnation() }
     }
 
-    /// Whether the ticket can be redeemed, now or when `retain` is done.
+    /// Whether the ticket can be redeemed, now or when whoever looks at its connection is
+    /// done.
     pub fn is_good(&self) -> bool {
         self.seat.state.load().honours(self.ticket.incarnation())
     }

@@ -198,15 +198,18 @@ impl Seat {
 
 /// What else belongs to a seat, for those who insert, for predicates and for the
 /// reaper. The card of a seat has the seat's index.
+///
+/// Some of it is in the connection's record as well: get and release have that at hand,
+/// and those who do not own the seat have no way to it.
 #[derive(Debug)]
 pub struct Card {
     /// When the connection was inserted.
     pub born: Field,
-    /// When its lifetime ends.
+    /// When its lifetime ends. As in the record.
     pub retire_at: Field,
-    /// The incarnation from which uses count.
+    /// The incarnation from which uses count. As in the record.
     pub uses_base: Field,
-    /// How long it may stay idle, whatever its group allows.
+    /// How long it may stay idle, whatever its group allows. As in the record.
     pub patience: Field,
     /// The hash of its group's key: the same for all of a group.
     pub group: Field,

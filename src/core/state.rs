@@ -1,17 +1,22 @@
 //! Where a seat is in its life: one word, with every transition that exists.
 //!
 //! ```text
-//!             occupy                claim                 close
+//!              rest                 claim
 //!   Vacant -----------> Idle <----------------> Leased ----------> Vacant
-//!     |                  | |        rest           ^
-//!     |                  | +------> Claimed -------|-------------> Vacant
-//!     |                  |  seize             vacate
-//!     |                  | inspect         orphan
-//!     |                  +-------> Inspected ----> Orphaned
-//!     |                  ^  restore   |               | settle
-//!     |                  +------------+---------------+
-//!     +--------------------- occupy --------------> Leased
+//!     |                 ^  |        rest                  vacate
+//!     |                 |  |  seize
+//!     |                 |  +-------> Claimed ----------------> Vacant
+//!     |                 |  |                     vacate
+//!     |                 |  |  inspect          orphan
+//!     |                 |  +-------> Inspected -------> Orphaned
+//!     |                 |  restore       |                  |  rest
+//!     |                 +----------------+------------------+
+//!     +----------------------------------------------> Leased
+//!                         occupy_leased
 //! ```
+//!
+//! Whoever has inspected a connection may also close it: then `vacate` follows
+//! `Inspected` or `Orphaned`.
 //!
 //! # Layout of the state word
 //!
@@ -53,7 +58,7 @@ pub enum Phase {
     Leased = 2,
     /// The connection is being removed; the seat is vacant in a moment.
     Claimed = 3,
-    /// `retain` looks at the connection; its ticket is still in the lane.
+    /// `retain` or the reaper looks at the connection; its ticket is still in the lane.
     Inspected = 4,
     /// As before, but a getter met the ticket and removed it: who looks at the
     /// connection must issue a new one.
@@ -88,7 +93,7 @@ impl Word {
     }
 
     /// Whether a ticket for `incarnation` leads to a connection, now or as soon
-    /// as `retain` has looked at it.
+    /// as somebody has looked at it.
     pub fn honours(self, incarnation: u64) -> bool {
         self == Self::new(incarnation, Phase::Idle)
             || self == Self::new(incarnation, Phase::Inspected)
@@ -113,7 +118,7 @@ impl State {
 
     /// Reads the word.
     pub fn load(&self) -> Word {
-        // Acquire: pairs with the Release of `rest` and `occupy`, so that what is
+        // Acquire: pairs with the Release of `rest` and `occupy_leased`, so that what is
         // read of the seat afterwards is of this spell or a later one (S3).
         Word(self.0.load(Ordering::Acquire))
     }
@@ -125,8 +130,8 @@ impl State {
     /// The word that was there instead.
     #[inline(always)]
     pub fn claim(&self, incarnation: u64) -> Result<(), Word> {
-        // Acquire: pairs with `rest`, `occupy`, `restore` and `settle`: whatever
-        // the last owner did to the connection is visible.
+        // Acquire: pairs with `rest` and `restore`: whatever the last owner did to the
+        // connection is visible.
         self.exchange(
             Word::new(incarnation, Phase::Idle),
             Word::new(incarnation + 1, Phase::Leased),
@@ -146,7 +151,7 @@ impl State {
         .is_ok()
     }
 
-    /// `Idle` -> `Inspected`, by `retain`.
+    /// `Idle` -> `Inspected`, by whoever looks at the connection.
     #[must_use = "an inspected seat is lost unless it is restored"]
     pub fn inspect(&self, incarnation: u64) -> bool {
         // Acquire: as in `claim`.
@@ -172,7 +177,7 @@ impl State {
         )
     }
 
-    /// `Inspected` -> `Idle`, by `retain`. False if the seat was orphaned: a new
+    /// `Inspected` -> `Idle`, by whoever has looked. False if the seat was orphaned: a new
     /// ticket must be issued.
     #[must_use = "an orphaned seat needs a new ticket"]
     pub fn restore(&self, incarnation: u64) -> bool {

@@ -335,7 +335,7 @@ proptest! {
                 Op::Put { own } => {
                     let connection = bench.connect();
                     list.push(Known { id: connection.id, stamp: now, own: own.unwrap_or(u64::MAX) });
-                    let options = PutOptions { idle_timeout: own.map(Duration::from_secs), max_uses: None };
+                    let options = PutOptions::new().idle_timeout(own.map(Duration::from_secs));
                     pool.put_with(&1, connection, options).unwrap();
                 }
                 Op::Get => {

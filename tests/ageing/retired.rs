@@ -3,7 +3,7 @@
 use super::*;
 
 fn budget(per_second: u32, group_share: f64) -> RetirementBudget {
-    RetirementBudget { per_second, group_share }
+    RetirementBudget::new().per_second(per_second).group_share(group_share)
 }
 
 fn closes(bench: &Bench) -> BTreeMap<(u8, &'static str), usize> {

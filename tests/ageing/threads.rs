@@ -37,7 +37,7 @@ fn exempt_connections_are_never_missed() {
 fn nothing_is_lost_and_nothing_is_closed_twice() {
     let bench = Bench::new();
     let builder = bench.builder().capacity(40).min_idle_per_group(2).max_lifetime(70 * SECOND);
-    let budget = RetirementBudget { per_second: 2, group_share: 0.3 };
+    let budget = RetirementBudget::new().per_second(2).group_share(0.3);
     let builder = builder.trim_window(9 * SECOND).retirement(budget).lanes(2);
     let pool = builder.build().unwrap();
     thread::scope(|scope| {

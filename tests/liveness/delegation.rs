@@ -24,10 +24,7 @@ impl Connection for Scripted {
     }
 
     fn prepare_close(&mut self, mode: CloseMode) {
-        self.asked.push(match mode {
-            CloseMode::Graceful => "graceful",
-            CloseMode::Abort => "abort",
-        });
+        self.asked.push(if mode == CloseMode::Abort { "abort" } else { "graceful" });
     }
 }
 

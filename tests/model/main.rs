@@ -224,7 +224,7 @@ impl Run {
         let connection = self.connect();
         let id = connection.id;
         let expected = self.oracle.put(key, id, patience);
-        let options = PutOptions { idle_timeout: span(patience), max_uses: None };
+        let options = PutOptions::new().idle_timeout(span(patience));
         let got = match self.pool.put_with(&key, connection, options) {
             Ok(token) => {
                 self.tokens.push((id, token));

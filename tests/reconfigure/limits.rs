@@ -47,7 +47,9 @@ fn a_change_that_cannot_work_changes_nothing() {
         "{too_large}"
     );
     assert!(too_large.to_string().contains("8388608"), "{too_large}");
-    let budget = |per_second, group_share| RetirementBudget { per_second, group_share };
+    let budget = |per_second, group_share| {
+        RetirementBudget::new().per_second(per_second).group_share(group_share)
+    };
     for (change, expected) in [
         (&(|s: &mut Settings| s.max_uses = 0) as &dyn Fn(&mut Settings), ConfigError::MaxUsesZero),
         (
