@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use slabpool::{CloseReason, Status};
+use slabpool::{CloseReason, Miss};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::load::{Plan, Seen, client, deserter};
 use crate::origin::{Habits, Origin};
-use crate::proxy::{Proxy, Settings, Upstream, serve};
+use crate::proxy::{End, Proxy, Settings, Upstream, serve};
 use crate::report;
 
 /// How long each of the two runs takes.
@@ -72,10 +72,7 @@ struct Outcome {
     proxy: Arc<Proxy>,
     origins: Vec<Origin>,
     seen: Arc<Seen>,
-    /// Clients that did not get their answer before the proxy ended.
-    cut_off: usize,
-    /// What the pool held at the end.
-    status: Status,
+    end: End,
 }
 
 async fn drive(
@@ -116,10 +113,9 @@ async fn drive(
     show(bar, name, end, &seen).await;
     while clients.join_next().await.is_some() {}
     drop(stop);
-    let cut_off = serving.await?;
+    let end = serving.await?;
     settle(&origins).await;
-    let status = proxy.pool().status();
-    Ok(Outcome { proxy, origins, seen, cut_off, status })
+    Ok(Outcome { proxy, origins, seen, end })
 }
 
 async fn show(bar: &ProgressBar, name: &'static str, end: Instant, seen: &Seen) {
@@ -149,8 +145,6 @@ async fn settle(origins: &[Origin]) {
 fn expectations(pooled: &Outcome, unpooled: &Outcome) -> Vec<(&'static str, bool)> {
     let both = |holds: fn(&Outcome) -> bool| holds(pooled) && holds(unpooled);
     let tally = |index: usize| &pooled.proxy.upstreams()[index].tally;
-    let dropped =
-        |index: usize| tally(index).closes().any(|close| close == (CloseReason::Dropped, 0));
     vec![
         (
             "every request got its own answer, whatever became of the connection",
@@ -163,10 +157,16 @@ fn expectations(pooled: &Outcome, unpooled: &Outcome) -> Vec<(&'static str, bool
         ("more than 99 % of the ordinary requests reused a connection", {
             tally(ORDINARY).reuse_ratio() > 0.99
         }),
-        ("connections died while they were idle, and were found", tally(CLOSING).dead.get() > 0),
+        ("connections died while they were idle, and were found", {
+            tally(CLOSING).dead() > tally(CLOSING).retries.get()
+        }),
         ("others died unseen, and their requests were repeated", tally(CLOSING).retries.get() > 0),
+        ("gets missed for dead connections, and the pool knows it", {
+            pooled.proxy.pool().stats().misses[Miss::Dead] > 0
+        }),
         ("clients that went away took their connections with them", {
-            pooled.seen.deserted.load(Ordering::Relaxed) > 0 && !dropped(SLOW)
+            pooled.seen.deserted.load(Ordering::Relaxed) > 0
+                && tally(SLOW).closes(CloseReason::Dropped) > 0
         }),
         ("without pooling, nothing was reused", {
             unpooled.proxy.upstreams().iter().all(|upstream| upstream.tally.reused.get() == 0)
@@ -182,8 +182,8 @@ fn expectations(pooled: &Outcome, unpooled: &Outcome) -> Vec<(&'static str, bool
         (
             "nobody was cut off, and nothing is left open",
             both(|run| {
-                run.cut_off == 0
-                    && run.status.idle + run.status.leased == 0
+                run.end.cut_off == 0
+                    && run.end.drained.is_complete()
                     && run.origins.iter().all(|origin| origin.open() == 0)
             }),
         ),

@@ -93,9 +93,12 @@ async fn serve(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
         eprintln!("waiting for running requests");
     };
     let drain = Duration::from_secs(arguments.drain_timeout);
-    let cut_off = proxy::serve(Arc::clone(&proxy), listener, stop, drain).await;
-    if cut_off > 0 {
-        eprintln!("cut off {cut_off} clients");
+    let end = proxy::serve(Arc::clone(&proxy), listener, stop, drain).await;
+    if end.cut_off > 0 {
+        eprintln!("cut off {} clients", end.cut_off);
+    }
+    if !end.drained.is_complete() {
+        eprintln!("{}", end.drained);
     }
     let pooling = if arguments.capacity == Some(0) { "off" } else { "on" };
     print!("{}", report::table(&[(pooling, &proxy)]));

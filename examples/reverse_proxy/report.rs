@@ -1,12 +1,14 @@
 //! What is printed at the end.
 
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 use std::time::Duration;
+
+use slabpool::CloseReason;
 
 use crate::proxy::{Proxy, Tally};
 
 /// A line for each upstream of each proxy, those of the same place one below the
-/// other.
+/// other; and one for each proxy that says why its pool had no connection.
 pub fn table(proxies: &[(&str, &Proxy)]) -> String {
     let rows = proxies.iter().map(|(_, proxy)| proxy.upstreams().len()).max().unwrap_or(0);
     let names = proxies.iter().flat_map(|(_, proxy)| proxy.upstreams());
@@ -39,13 +41,20 @@ pub fn table(proxies: &[(&str, &Proxy)]) -> String {
                 tally.opened.get(),
                 tally.reuse_ratio() * 100.0,
                 tally.retries.get(),
-                tally.dead.get(),
+                tally.dead(),
                 milliseconds(tally.latency(0.5)),
                 milliseconds(tally.latency(0.99)),
                 closes(tally),
             );
             line.expect("a string takes everything");
         }
+    }
+    for (pooling, proxy) in proxies {
+        let stats = proxy.pool().stats();
+        let misses = list(stats.misses.iter());
+        let ghosts = stats.ghosts;
+        let line = writeln!(table, "pooling {pooling}: misses {misses}; by a rule: {ghosts}");
+        line.expect("a string takes everything");
     }
     table
 }
@@ -55,7 +64,12 @@ fn milliseconds(duration: Duration) -> f64 {
 }
 
 fn closes(tally: &Tally) -> String {
-    let closes = tally.closes().filter(|&(_, count)| count > 0);
-    let closes: Vec<_> = closes.map(|(reason, count)| format!("{reason} {count}")).collect();
-    if closes.is_empty() { "-".to_owned() } else { closes.join(", ") }
+    list(CloseReason::ALL.into_iter().map(|reason| (reason, tally.closes(reason))))
+}
+
+/// Whatever there is any of, with its number.
+fn list(counts: impl Iterator<Item = (impl Display, u64)>) -> String {
+    let some = counts.filter(|&(_, count)| count > 0);
+    let some: Vec<_> = some.map(|(what, count)| format!("{what} {count}")).collect();
+    if some.is_empty() { "-".to_owned() } else { some.join(", ") }
 }

@@ -12,7 +12,7 @@ use hyper::Response;
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1};
 use hyper_util::rt::TokioIo;
-use slabpool::{Liveness, PooledOwned};
+use slabpool::{KeepAlive, Liveness, PooledOwned};
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
@@ -130,11 +130,12 @@ impl Carrier {
         }
     }
 
-    /// The exchange is complete: the next one may have the connection.
-    pub fn release(self) {
+    /// The exchange is complete: the next one may have the connection, for as long as the
+    /// upstream says.
+    pub fn release(self, keep_alive: KeepAlive) {
         match self {
             Self::Pooled(lease) if lease.is_closed() => lease.close(),
-            Self::Pooled(lease) => lease.release(),
+            Self::Pooled(lease) => lease.release_with(keep_alive),
             Self::Unpooled(connection) => drop(connection),
         }
     }
@@ -143,6 +144,14 @@ impl Carrier {
     pub fn close(self) {
         match self {
             Self::Pooled(lease) => lease.close(),
+            Self::Unpooled(connection) => drop(connection),
+        }
+    }
+
+    /// The upstream has closed the connection while it was idle.
+    pub fn close_dead(self) {
+        match self {
+            Self::Pooled(lease) => lease.close_dead(),
             Self::Unpooled(connection) => drop(connection),
         }
     }

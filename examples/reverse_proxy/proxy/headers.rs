@@ -8,11 +8,14 @@ use hyper::body::{Body, Incoming};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Request, Response, StatusCode, Uri, Version};
+use slabpool::KeepAlive;
 
 use super::{Failure, RequestBody};
 
 /// The longest body that is kept in memory, to be repeated if need be.
 const REPEATABLE_BYTES_MAX: u64 = 64 * 1024;
+
+static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
 /// What concerns one connection only, and not the next one. So does whatever
 /// `Connection` names.
@@ -81,13 +84,16 @@ pub fn copy(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
     Some(copy)
 }
 
-/// Whether the upstream keeps its connection open after this answer, as it says.
-pub fn keeps_alive<B>(response: &Response<B>) -> bool {
+/// How long the upstream keeps its connection open after this answer, as far as it says;
+/// `None` if it closes it.
+pub fn keep_alive<B>(response: &Response<B>) -> Option<KeepAlive> {
     let says = |word: &str| tokens(response.headers()).any(|token| token == word);
-    match response.version() {
+    let keeps = match response.version() {
         Version::HTTP_11 => !says("close"),
         _ => says("keep-alive"),
-    }
+    };
+    let lines = response.headers().get_all(&KEEP_ALIVE).iter();
+    keeps.then(|| lines.map(KeepAlive::parse).fold(KeepAlive::default(), KeepAlive::and))
 }
 
 /// The answer as the client gets it.

@@ -7,6 +7,9 @@
 //! * A connection that died while it was idle is noticed before it is used (by the pool,
 //!   which watches [`Connection`]s; [`Proxy::checkout`]), or the request is repeated,
 //!   once, on a new connection ([`Proxy::exchange`]).
+//! * A connection stays idle no longer than its upstream lets it: as that says in its
+//!   answers ([`headers::keep_alive`]), or as the pool learns from connections that it
+//!   closed sooner.
 //! * A request that must not reach an upstream twice is not repeated once it was
 //!   written, and so is not put on a connection that was idle for long.
 
@@ -31,7 +34,7 @@ use slabpool::{ConfigError, Meta, Pool};
 use connection::{Carrier, Connection};
 use relay::Relay;
 
-pub use server::serve;
+pub use server::{End, serve};
 pub use upstream::{Tally, Upstream};
 
 /// What goes to an upstream: a body that can be repeated, or one that cannot.
@@ -81,6 +84,7 @@ impl Proxy {
         let mut builder = Pool::builder()
             .idle_timeout(settings.idle_timeout)
             .watch()
+            .learn_idle_timeout(true)
             .on_close(|_, connection: Connection, reason| connection.tally().closed(reason));
         if let Some(capacity) = settings.capacity {
             builder = builder.capacity(capacity);
@@ -152,7 +156,11 @@ impl Proxy {
             Ok(response) => response,
             Err(mut error) => {
                 let reused = carrier.is_reused();
-                carrier.close();
+                if reused && is_end(error.error()) {
+                    carrier.close_dead();
+                } else {
+                    carrier.close();
+                }
                 // What was never written comes back whole, and may always be repeated.
                 let Some(request) = error.take_message().or(copy).filter(|_| reused) else {
                     return Err(Failure::bad_gateway(error.error()));
@@ -170,9 +178,9 @@ impl Proxy {
         if carrier.is_reused() {
             upstream.tally.reused.add();
         }
-        let keep = headers::keeps_alive(&response);
+        let keep_alive = headers::keep_alive(&response);
         let response = headers::to_client(response);
-        Ok(response.map(|body| Either::Left(Relay::new(body, carrier, keep))))
+        Ok(response.map(|body| Either::Left(Relay::new(body, carrier, keep_alive))))
     }
 
     /// A connection that is ready for a request: an idle one, or else a new one.
@@ -186,8 +194,11 @@ impl Proxy {
             if lease.is_usable().await {
                 return Ok(Carrier::Pooled(lease));
             }
-            upstream.tally.dead.add();
-            lease.close();
+            if lease.is_closed() {
+                lease.close_dead();
+            } else {
+                lease.close();
+            }
         }
         self.open(upstream).await
     }
@@ -208,6 +219,12 @@ impl Proxy {
             Err(rejected) => Ok(Carrier::Unpooled(rejected.into_inner())),
         }
     }
+}
+
+/// Whether a request failed because the upstream has ended the connection: not if the
+/// client's body broke off, or what came was no answer.
+fn is_end(error: &hyper::Error) -> bool {
+    !error.is_user() && !error.is_parse()
 }
 
 /// Why a request has no answer from an upstream.

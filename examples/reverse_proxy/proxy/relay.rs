@@ -5,6 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use slabpool::KeepAlive;
 
 use super::connection::Carrier;
 
@@ -17,13 +18,14 @@ use super::connection::Carrier;
 pub struct Relay {
     body: Incoming,
     carrier: Option<Carrier>,
-    keep: bool,
+    keep_alive: Option<KeepAlive>,
 }
 
 impl Relay {
-    /// `keep`: whether the upstream keeps the connection open after this answer.
-    pub fn new(body: Incoming, carrier: Carrier, keep: bool) -> Self {
-        let mut relay = Self { body, carrier: Some(carrier), keep };
+    /// `keep_alive`: how long the upstream keeps the connection open after this answer, if
+    /// it does.
+    pub fn new(body: Incoming, carrier: Carrier, keep_alive: Option<KeepAlive>) -> Self {
+        let mut relay = Self { body, carrier: Some(carrier), keep_alive };
         if relay.body.is_end_stream() {
             // To HEAD, for one: no body, and nobody will poll it.
             relay.finish();
@@ -32,10 +34,10 @@ impl Relay {
     }
 
     fn finish(&mut self) {
-        match self.carrier.take() {
-            Some(carrier) if self.keep => carrier.release(),
-            Some(carrier) => carrier.close(),
-            None => {}
+        match (self.carrier.take(), self.keep_alive) {
+            (Some(carrier), Some(keep_alive)) => carrier.release(keep_alive),
+            (Some(carrier), None) => carrier.close(),
+            (None, _) => {}
         }
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use slabpool::Drained;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -19,15 +20,24 @@ use super::Proxy;
 /// Between attempts to accept, when there are no more descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves clients until `stop` is ready. Then accepts no more, lets running requests
-/// end for at most `drain`, and closes the pool. Returns how many clients had to be
-/// cut off.
+/// How it ended.
+#[derive(Debug)]
+pub struct End {
+    /// Clients that had to be cut off.
+    pub cut_off: usize,
+    /// What was left in the pool then.
+    pub drained: Drained,
+}
+
+/// Serves clients until `stop` is ready. Then accepts no more, closes the pool, and lets
+/// running requests end for at most `drain`; those that need another connection get one
+/// beside the pool.
 pub async fn serve(
     proxy: Arc<Proxy>,
     listener: TcpListener,
     stop: impl Future<Output = ()>,
     drain: Duration,
-) -> usize {
+) -> End {
     let mut stop = pin!(stop);
     let mut clients = JoinSet::new();
     let (draining, receiver) = watch::channel(());
@@ -46,12 +56,12 @@ pub async fn serve(
     }
     drop(listener);
     draining.send_replace(());
+    let drained = proxy.pool().drain(drain);
     let all = async { while clients.join_next().await.is_some() {} };
     _ = timeout(drain, all).await;
     let cut_off = clients.len();
     clients.shutdown().await;
-    proxy.pool().close();
-    cut_off
+    End { cut_off, drained: drained.await }
 }
 
 async fn serve_client(

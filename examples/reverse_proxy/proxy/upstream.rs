@@ -47,8 +47,6 @@ pub struct Tally {
     pub opened: Counter,
     /// Answers that came over a connection that had been idle.
     pub reused: Counter,
-    /// Connections found dead before a request was put on them.
-    pub dead: Counter,
     /// Requests repeated, because a reused connection failed them.
     pub retries: Counter,
     closes: [Counter; CloseReason::ALL.len()],
@@ -64,7 +62,6 @@ impl Tally {
             errors: Counter::default(),
             opened: Counter::default(),
             reused: Counter::default(),
-            dead: Counter::default(),
             retries: Counter::default(),
             closes: Default::default(),
             latency: Mutex::new(latency.expect("the bounds are possible")),
@@ -73,14 +70,17 @@ impl Tally {
 
     pub fn closed(&self, reason: CloseReason) {
         self.closes[reason.index()].add();
-        if reason == CloseReason::Dead {
-            self.dead.add();
-        }
     }
 
-    /// How many connections the pool gave up, by reason.
-    pub fn closes(&self) -> impl Iterator<Item = (CloseReason, u64)> + '_ {
-        CloseReason::ALL.into_iter().map(|reason| (reason, self.closes[reason.index()].get()))
+    /// How many connections the pool gave up for this reason.
+    pub fn closes(&self, reason: CloseReason) -> u64 {
+        self.closes[reason.index()].get()
+    }
+
+    /// Connections that died while they were idle. Most are found before a request is put
+    /// on them; a request that meets one of the others is repeated if it may be.
+    pub fn dead(&self) -> u64 {
+        self.closes(CloseReason::Dead)
     }
 
     pub fn answered_after(&self, latency: Duration) {
