@@ -20,9 +20,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 
-/// Each takes two descriptors.
 const PEERS: usize = 2_000;
-const ROUNDS: usize = 3;
 /// Between two requests to a peer.
 const PAUSE: Duration = Duration::from_millis(800);
 
@@ -50,7 +48,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Some rounds of requests to all peers. What the pool has counted when it is over.
+/// Three rounds of requests to all peers. What the pool has counted when it is over.
 pub async fn act(
     peers: usize,
     pause: Duration,
@@ -66,7 +64,7 @@ pub async fn act(
     });
     let pool =
         Connections::builder().idle_timeout(idle_timeout).capacity(capacity).watch().build()?;
-    for round in 0..ROUNDS {
+    for round in 0..3 {
         if round > 0 {
             sleep(pause).await;
         }
@@ -106,11 +104,8 @@ async fn ask(connection: &mut TcpStream, peer: usize) -> io::Result<()> {
         _ => STEADY,
     };
     connection.write_u8(habit).await?;
-    if connection.read_u8().await? == habit {
-        Ok(())
-    } else {
-        Err(io::ErrorKind::InvalidData.into())
-    }
+    let answer = connection.read_u8().await?;
+    if answer == habit { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
 }
 
 /// One connection of a peer.
