@@ -17,6 +17,11 @@ use crate::time::Clock;
 const LANES_MAX: usize = 256;
 
 /// Builds a [`Pool`]. Setters cannot fail; [`Builder::build`] checks everything.
+///
+/// What is among the [`Settings`] can be changed while the pool is in use, by
+/// [`Pool::reconfigure`]; from when on a change holds is said there. Limits of the idle
+/// timeout, the lifetime, the uses and the idle connections of a group can differ from group
+/// to group: see [`GroupSettings`].
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct Builder<K, C> {
     settings: Settings,
@@ -51,9 +56,8 @@ impl<K, C> Builder<K, C> {
     /// never exceeded, not by one, under any race. 0 pools nothing.
     ///
     /// When it is reached, an insertion closes the idle connection that was
-    /// released longest ago. Can be changed while the pool is in use, as all of the
-    /// [`Settings`]: see [`Pool::reconfigure`]. Default: a fifth of the file-descriptor
-    /// limit, at most 65,536. At most 8,388,608.
+    /// released longest ago. At most 8,388,608. Default: a fifth of the file-descriptor
+    /// limit, at most 65,536.
     pub fn capacity(mut self, capacity: usize) -> Self {
         self.settings.capacity = capacity;
         self
@@ -79,7 +83,8 @@ impl<K, C> Builder<K, C> {
         self
     }
 
-    /// How long a connection may stay idle. Zero means that none is ever reused,
+    /// How long a connection may stay idle; what it [is told](crate::KeepAlive) or
+    /// [learned](Builder::learn_idle_timeout) may shorten that. Zero means that none is ever reused,
     /// `None` that idle connections stay for ever. Default: 30 s.
     ///
     /// Exact in `get`. The reaper closes an expired connection at most one tick
@@ -158,7 +163,10 @@ impl<K, C> Builder<K, C> {
 
     /// Watches connections while they are idle: when the peer closes one, or sends
     /// something, it is closed at once, without a task or an allocation for each. Asks
-    /// them on `get` as well, as [`probe`](Builder::probe) does.
+    /// them on `get` as well, as [`probe`](Builder::probe) does. Default: no watch.
+    ///
+    /// "At once" takes a reaper, or whoever calls [`Pool::maintain`]. A panic of the
+    /// connection's methods counts as one of the probe does.
     pub fn watch(mut self) -> Self
     where
         C: Connection,
@@ -261,7 +269,12 @@ impl<K, C> Builder<K, C> {
     /// empty and gone. Now and then its answer is not needed and thrown away.
     ///
     /// There is nobody to tell that a setting cannot work: with a `max_uses` of 0 no
-    /// connection of the group is leased out of the pool.
+    /// connection of the group is leased out of the pool. Default: none has any.
+    ///
+    /// # Panics
+    ///
+    /// A panic of the closure goes through the call that enters the group, and there is no
+    /// group then.
     pub fn group_settings(
         mut self,
         settings_of: impl Fn(&K) -> GroupSettings + Send + Sync + 'static,

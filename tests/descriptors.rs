@@ -4,15 +4,16 @@
 
 #![cfg(target_os = "linux")]
 
+mod common;
+
 use std::fs;
 use std::io::{ErrorKind, Read};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
 
 use slabpool::{Clock, Pool, PutOptions};
 
-const SECOND: Duration = Duration::from_secs(1);
+use common::SECOND;
 
 fn open_descriptors() -> usize {
     fs::read_dir("/proc/self/fd").unwrap().count()

@@ -18,15 +18,10 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::yield_now;
 use tokio::time::Instant;
 
-use common::{Connection, Journal, SECOND, Tally};
+use common::{Connection, Journal, SECOND, Tally, paused_runtime};
 
 /// Longer than any test takes: who waits for this has lost a wake-up.
 const LONG: Duration = Duration::from_secs(3_600);
-
-/// A runtime whose time passes only when all tasks wait.
-fn runtime() -> Runtime {
-    Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
-}
 
 /// A runtime with threads and with the time of the clock on the wall.
 fn threads() -> Runtime {
@@ -48,7 +43,7 @@ fn a_drained_pool_is_closed_and_the_last_lease_ends_the_waiting() {
     let (journal, tally) = (Journal::new(), Tally::default());
     let builder = Pool::<u8, _>::builder().clock(Clock::manual()).on_close(journal.hook());
     let pool = builder.build().unwrap();
-    runtime().block_on(async {
+    paused_runtime().block_on(async {
         let start = Instant::now();
         pool.put(&1, tally.connect(0)).unwrap();
         let first = pool.insert_owned(&1, tally.connect(1)).unwrap();
@@ -76,7 +71,7 @@ fn a_forgotten_lease_is_waited_for_until_the_deadline() {
     let pool = Pool::<u8, u32>::builder().clock(Clock::manual()).build().unwrap();
     std::mem::forget(pool.insert(&1, 1).unwrap());
     let kept = pool.insert(&1, 2).unwrap();
-    runtime().block_on(async {
+    paused_runtime().block_on(async {
         let start = Instant::now();
         let drained = pool.drain(7 * SECOND).await;
         assert_eq!((drained.remaining, drained.is_complete()), (2, false));
@@ -109,7 +104,7 @@ fn a_deadline_may_be_as_long_as_it_likes() {
     let pool = Pool::<u8, u32>::new();
     for deadline in [Duration::MAX, Duration::from_secs(u64::MAX / 4)] {
         let pool = if pool.is_closed() { Pool::new() } else { pool.clone() };
-        runtime().block_on(async {
+        paused_runtime().block_on(async {
             let lease = pool.insert_owned(&1, 1).unwrap();
             let drain = tokio::spawn(pool.drain(deadline));
             yield_now().await;
@@ -126,7 +121,7 @@ fn to_drop_the_future_leaves_the_pool_closed_and_drainable() {
     let lease = pool.insert_owned(&1, 1).unwrap();
     drop(pool.drain(LONG));
     assert!(pool.is_closed());
-    runtime().block_on(async {
+    paused_runtime().block_on(async {
         let waiting = tokio::spawn(pool.drain(LONG));
         yield_now().await;
         waiting.abort();
@@ -142,7 +137,7 @@ fn to_drop_the_future_leaves_the_pool_closed_and_drainable() {
 fn many_wait_and_all_are_woken() {
     let pool = Pool::<u8, u32>::new();
     let lease = pool.insert_owned(&1, 1).unwrap();
-    runtime().block_on(async {
+    paused_runtime().block_on(async {
         let waiting: Vec<_> = (0..20).map(|_| tokio::spawn(pool.drain(LONG))).collect();
         let impatient = pool.drain(SECOND).await;
         assert_eq!(impatient.remaining, 1);
@@ -162,7 +157,7 @@ fn a_lease_has_ended_however_it_ended() {
         let leases: Vec<_> =
             (0..5).map(|id| pool.insert_owned(&1, tally.connect(id)).unwrap()).collect();
         let [released, closed, dropped, detached, evicted] = leases.try_into().unwrap();
-        runtime().block_on(async {
+        paused_runtime().block_on(async {
             let drain = tokio::spawn(pool.drain(LONG));
             yield_now().await;
             released.release();
@@ -237,7 +232,7 @@ fn hooks_and_destructors_that_panic_are_waited_for_as_well() {
         let pool = builder.build().unwrap();
         assert!(pool.put(&1, Rude).is_ok());
         let lease = pool.insert_owned(&1, Rude).ok().unwrap();
-        runtime().block_on(async {
+        paused_runtime().block_on(async {
             let drain = tokio::spawn(pool.drain(LONG));
             yield_now().await;
             lease.release();
@@ -267,7 +262,7 @@ fn a_hook_may_use_the_pool_that_drains() {
         pool.put(&1, id).unwrap();
     }
     let lease = pool.insert_owned(&2, 3).unwrap();
-    runtime().block_on(async {
+    paused_runtime().block_on(async {
         let drain = tokio::spawn(pool.drain(LONG));
         yield_now().await;
         lease.release();

@@ -6,16 +6,12 @@ mod common;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use slabpool::{Clock, CloseReason, GroupSettings, ManualClock, Pool, PutOptions};
+use slabpool::{Clock, CloseReason, GroupSettings, ManualClock, Pool};
 
-use common::{Connection, Journal, NANOSECOND, SECOND, Tally};
+use common::{Connection, Journal, NANOSECOND, SECOND, Tally, keep_alive};
 
 fn pool(clock: &ManualClock, journal: &Journal<u8>) -> slabpool::Builder<u8, Connection> {
     Pool::builder().lifetime_jitter(0.0).clock(clock).on_close(journal.hook())
-}
-
-fn keep_alive(timeout: Duration) -> PutOptions {
-    PutOptions::new().idle_timeout(timeout)
 }
 
 #[test]

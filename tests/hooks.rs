@@ -8,7 +8,9 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Mutex, Once};
 use std::thread;
 
-use slabpool::{Builder, Clock, CloseReason, GroupSettings, Liveness, Pool, PutOptions};
+use slabpool::{
+    Builder, Clock, CloseReason, GroupSettings, Liveness, ManualClock, Pool, PutOptions,
+};
 
 use common::{Connection, Journal, SECOND, Tally};
 
@@ -36,15 +38,14 @@ fn quietly<R>(run: impl FnOnce() -> R) -> Result<R, String> {
     })
 }
 
-#[test]
-fn every_reason_is_told_once_with_its_key() {
-    let (clock, journal, tally) = (Clock::manual(), Journal::new(), Tally::default());
-    let pool = Pool::<u8, _>::builder()
+/// With some limit of each kind. Of its connections, number 1 is dead and number 2 chatty.
+fn pool_with_limits(clock: &ManualClock, journal: &Journal<u8>) -> Pool<u8, Connection> {
+    Pool::builder()
         .capacity(3)
         .max_uses(9)
         .max_lifetime(50 * SECOND)
         .lifetime_jitter(0.0)
-        .clock(&clock)
+        .clock(clock)
         .probe(|connection: &mut Connection| match connection.id {
             1 => Liveness::Closed,
             2 => Liveness::UnexpectedData,
@@ -52,7 +53,13 @@ fn every_reason_is_told_once_with_its_key() {
         })
         .on_close(journal.hook())
         .build()
-        .unwrap();
+        .unwrap()
+}
+
+#[test]
+fn every_reason_is_told_once_with_its_key() {
+    let (clock, journal, tally) = (Clock::manual(), Journal::new(), Tally::default());
+    let pool = pool_with_limits(&clock, &journal);
     let told = |key: u8, reason: CloseReason| {
         let told: Vec<_> = journal.read().into_iter().map(|(key, _, why)| (key, why)).collect();
         assert_eq!(told, [(key, reason)]);

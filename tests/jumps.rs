@@ -81,9 +81,7 @@ fn the_reaper_closes_no_more_than_some_at_a_time() {
     use tokio::task::yield_now;
     use tokio::time::{advance, sleep};
 
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    let runtime = runtime.unwrap();
+    let runtime = common::paused_runtime();
     for jump in JUMPS {
         let (clock, journal, tally) = (Clock::manual(), Journal::new(), Tally::default());
         let pool = pool(&clock, &journal);

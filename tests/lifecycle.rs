@@ -1,7 +1,9 @@
 //! Nothing is hidden: building a pool starts nothing, and what runs in the background
 //! ends with the pool.
 
-use slabpool::{Group, Pool, Pooled, PooledOwned, Token};
+mod common;
+
+use slabpool::Pool;
 
 /// The threads of this process.
 #[cfg(target_os = "linux")]
@@ -9,26 +11,6 @@ fn threads() -> usize {
     std::fs::read_dir("/proc/self/task").unwrap().count()
 }
 
-#[test]
-fn handles_and_leases_may_be_sent_and_shared() {
-    fn sent<T: Send>() {}
-    fn shared<T: Sync>() {}
-    fn lasting<T: 'static>() {}
-    type C = std::cell::Cell<u8>; // may be sent, and not shared
-    sent::<Pool<String, C>>();
-    shared::<Pool<String, C>>();
-    sent::<Group<String, C>>();
-    shared::<Group<String, C>>();
-    sent::<Pooled<'_, String, C>>();
-    shared::<Pooled<'_, String, u8>>();
-    sent::<PooledOwned<String, C>>();
-    lasting::<PooledOwned<String, C>>();
-    lasting::<Token>();
-}
-
-/// A child that a fork has made of this process, with one thread, uses a pool that was
-/// built before.
-#[cfg(target_os = "linux")]
 #[test]
 fn a_pool_built_before_a_fork_starts_nothing_and_works_after_it() {
     let before = threads();
@@ -61,12 +43,8 @@ mod reaper {
     use std::time::Duration;
 
     use slabpool::{Builder, Clock, CloseReason, ManualClock, Pool};
-    use tokio::runtime::{Builder as RuntimeBuilder, Runtime};
 
-    /// A runtime whose time stands still but for what sleeps in it.
-    fn runtime() -> Runtime {
-        RuntimeBuilder::new_current_thread().enable_time().start_paused(true).build().unwrap()
-    }
+    use crate::common::paused_runtime;
 
     fn pool() -> (Pool<u8, u8>, ManualClock) {
         let clock = Clock::manual();
@@ -82,7 +60,7 @@ mod reaper {
     fn the_first_insertion_in_a_runtime_starts_it() {
         let (pool, clock) = pool();
         pool.put(&1, 1).unwrap();
-        runtime().block_on(async {
+        paused_runtime().block_on(async {
             clock.advance(Duration::from_secs(32));
             tick(&pool).await;
             assert_eq!(pool.status().idle, 1, "nothing runs yet");
@@ -97,7 +75,7 @@ mod reaper {
     fn it_is_started_again_where_its_runtime_has_gone() {
         let (pool, clock) = pool();
         for round in 1..=3 {
-            runtime().block_on(async {
+            paused_runtime().block_on(async {
                 pool.put(&1, 1).unwrap();
                 clock.advance(Duration::from_secs(32));
                 tick(&pool).await;
@@ -111,7 +89,7 @@ mod reaper {
         let clock = Clock::manual();
         let build = Builder::<u8, u8>::default().spawn_reaper(false).clock(&clock);
         let pool = build.build().unwrap();
-        runtime().block_on(async {
+        paused_runtime().block_on(async {
             pool.put(&1, 1).unwrap();
             clock.advance(Duration::from_secs(60));
             tick(&pool).await;
@@ -124,7 +102,7 @@ mod reaper {
     fn it_ends_with_the_pool() {
         let (pool, _) = pool();
         let tick = pool.tick();
-        runtime().block_on(async {
+        paused_runtime().block_on(async {
             let reaper = tokio::spawn(pool.reaper());
             tokio::time::sleep(10 * tick).await;
             assert!(!reaper.is_finished());
@@ -140,7 +118,7 @@ mod reaper {
             pool.put(&(at as u8), 0).unwrap();
         }
         clock.advance(Duration::from_secs(32));
-        runtime().block_on(async {
+        paused_runtime().block_on(async {
             tokio::spawn(pool.reaper());
             tick(&pool).await;
             assert_eq!(pool.status().idle, 0);

@@ -11,22 +11,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use slabpool::{Clock, Pool};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Builder;
 use tokio::task::yield_now;
 use tokio::time::{advance, sleep, timeout};
 
-use common::{SECOND, Tally};
-
-/// A runtime whose time passes only when all tasks wait.
-fn runtime() -> Runtime {
-    Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
-}
+use common::{SECOND, Tally, paused_runtime};
 
 #[test]
 fn it_closes_no_more_than_some_at_a_time() {
     let (clock, tally) = (Clock::manual(), Tally::default());
     let pool = Pool::builder().capacity(2_000).clock(&clock).build().unwrap();
-    let runtime = runtime();
+    let runtime = paused_runtime();
     runtime.block_on(async {
         for id in 0..2_000 {
             pool.put(&1_u8, tally.connect(id)).unwrap();
@@ -49,7 +44,7 @@ fn a_reaper_that_is_dropped_harms_nothing() {
     let pool = Pool::<u8, _>::builder().clock(&clock).spawn_reaper(false).build().unwrap();
     pool.put(&1, tally.connect(1)).unwrap();
     drop(pool.reaper());
-    runtime().block_on(async {
+    paused_runtime().block_on(async {
         assert!(timeout(5 * SECOND, pool.reaper()).await.is_err());
     });
     clock.advance(30 * SECOND);

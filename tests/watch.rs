@@ -2,90 +2,12 @@
 
 mod common;
 
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use slabpool::{Builder, Clock, CloseReason, Connection, Liveness, ManualClock, Pool};
 
 use common::SECOND;
-
-/// One end of a connection; the test has the other.
-#[derive(Clone, Default)]
-struct Line(Arc<Mutex<State>>);
-
-#[derive(Default)]
-struct State {
-    fate: Option<Liveness>,
-    /// Who waits for something to read: one at a time, as with sockets.
-    reader: Option<Waker>,
-    polls: usize,
-    asked: usize,
-    unwatchable: bool,
-}
-
-impl Line {
-    fn unwatchable() -> Self {
-        let line = Self::default();
-        line.0.lock().unwrap().unwatchable = true;
-        line
-    }
-
-    /// Something happens at the peer.
-    fn suffer(&self, fate: Liveness) {
-        let reader = {
-            let mut state = self.0.lock().unwrap();
-            state.fate = Some(fate);
-            state.reader.take()
-        };
-        if let Some(reader) = reader {
-            reader.wake();
-        }
-    }
-
-    /// Something happens that needs no attention.
-    fn twitch(&self) {
-        self.suffer(Liveness::Alive);
-    }
-
-    /// The user waits for an answer, whose waker takes the place of the pool's.
-    fn await_answer(&self) {
-        self.0.lock().unwrap().reader = Some(Waker::noop().clone());
-    }
-
-    fn polls(&self) -> usize {
-        self.0.lock().unwrap().polls
-    }
-
-    fn asked(&self) -> usize {
-        self.0.lock().unwrap().asked
-    }
-
-    fn is_watched(&self) -> bool {
-        self.0.lock().unwrap().reader.is_some()
-    }
-}
-
-impl Connection for Line {
-    fn liveness(&mut self) -> Liveness {
-        let mut state = self.0.lock().unwrap();
-        state.asked += 1;
-        state.fate.unwrap_or(Liveness::Alive)
-    }
-
-    fn poll_liveness(&mut self, cx: &mut Context<'_>) -> Poll<Liveness> {
-        let mut state = self.0.lock().unwrap();
-        state.polls += 1;
-        match state.fate.filter(|&fate| fate != Liveness::Alive) {
-            Some(fate) => Poll::Ready(fate),
-            None if state.unwatchable => Poll::Ready(Liveness::Alive),
-            None => {
-                state.reader = Some(cx.waker().clone());
-                Poll::Pending
-            }
-        }
-    }
-}
+use common::line::Line;
 
 fn builder(clock: &ManualClock) -> Builder<u8, Line> {
     Pool::builder().clock(clock)
@@ -107,7 +29,7 @@ fn the_death_of_an_idle_connection_closes_exactly_that_one() {
     assert_eq!(pool.maintain(), 1);
     assert_eq!(pool.status().idle, 4);
     assert_eq!(pool.stats().closes[CloseReason::Dead], 1);
-    assert_eq!(Arc::strong_count(&lines[2].0), 1, "closed, not only forgotten");
+    assert!(lines[2].is_closed(), "not only forgotten");
     lines[4].suffer(Liveness::UnexpectedData);
     assert_eq!(pool.maintain(), 1);
     assert_eq!(pool.stats().closes[CloseReason::UnexpectedData], 1);
@@ -140,7 +62,7 @@ fn a_get_asks_and_goes_on_to_the_next() {
     lines[3].suffer(Liveness::Closed);
     lines[2].suffer(Liveness::UnexpectedData);
     let lease = pool.get(&1).unwrap();
-    assert!(Arc::ptr_eq(&lease.0, &lines[1].0), "the newest that is alive");
+    assert!(lease.is_of(&lines[1]), "the newest that is alive");
     let stats = pool.stats();
     assert_eq!(stats.closes[CloseReason::Dead], 1);
     assert_eq!(stats.closes[CloseReason::UnexpectedData], 1);
@@ -221,7 +143,7 @@ fn a_waker_outlives_connection_and_pool() {
     out.suffer(Liveness::Closed);
     assert_eq!(pool.maintain(), 0);
     assert_eq!(next.polls(), 1, "the bell of a connection that has gone is silent");
-    let reader = kept.0.lock().unwrap().reader.take().unwrap();
+    let reader = kept.take_reader().unwrap();
     drop(pool);
     reader.wake();
 }
@@ -283,7 +205,7 @@ fn a_probe_that_panics_condemns_its_connection() {
     pool.put(&1, bad.clone()).unwrap();
     bad.suffer(Liveness::Closed);
     let lease = pool.get(&1).unwrap();
-    assert!(Arc::ptr_eq(&lease.0, &good.0));
+    assert!(lease.is_of(&good));
     assert_eq!(pool.stats().panics, 1);
     assert_eq!(pool.stats().closes[CloseReason::Dead], 1);
 }
@@ -316,8 +238,8 @@ fn thousands_that_die_at_once_are_closed_in_bounded_steps() {
 #[cfg(feature = "tokio")]
 #[tokio::test]
 async fn the_reaper_comes_when_a_bell_rings() {
-    let closed = Arc::new(tokio::sync::Notify::new());
-    let told = Arc::clone(&closed);
+    let closed = std::sync::Arc::new(tokio::sync::Notify::new());
+    let told = closed.clone();
     let pool = Pool::<u8, Line>::builder()
         .watch()
         .on_close(move |_, _, _| told.notify_one())

@@ -1,67 +1,15 @@
 //! Watching, where the connection or its user does something odd.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 
 use slabpool::{Builder, Clock, CloseReason, Connection, Liveness, ManualClock, Pool};
 
-const SECOND: Duration = Duration::from_secs(1);
-
-/// One end of a connection; the test has the other.
-#[derive(Clone, Default)]
-struct Line(Arc<Wire>);
-
-#[derive(Default)]
-struct Wire {
-    dead: AtomicBool,
-    unwatchable: AtomicBool,
-    forgetful: AtomicBool,
-    panics: AtomicBool,
-    reader: Mutex<Option<Waker>>,
-    asked: AtomicUsize,
-}
-
-impl Line {
-    fn kill(&self) {
-        self.0.dead.store(true, Ordering::Release);
-        self.twitch();
-    }
-
-    fn twitch(&self) {
-        let reader = self.0.reader.lock().unwrap().take();
-        reader.into_iter().for_each(Waker::wake);
-    }
-
-    fn await_answer(&self) {
-        *self.0.reader.lock().unwrap() = Some(Waker::noop().clone());
-    }
-}
-
-impl Connection for Line {
-    fn liveness(&mut self) -> Liveness {
-        self.0.asked.fetch_add(1, Ordering::Relaxed);
-        if self.0.dead.load(Ordering::Acquire) { Liveness::Closed } else { Liveness::Alive }
-    }
-
-    fn poll_liveness(&mut self, cx: &mut Context<'_>) -> Poll<Liveness> {
-        let wire = Arc::clone(&self.0);
-        let mut reader = wire.reader.lock().unwrap();
-        if self.liveness() == Liveness::Closed {
-            return Poll::Ready(Liveness::Closed);
-        }
-        if self.0.unwatchable.load(Ordering::Relaxed) {
-            return Poll::Ready(Liveness::Alive);
-        }
-        if !self.0.forgetful.load(Ordering::Relaxed) {
-            *reader = Some(cx.waker().clone());
-        }
-        drop(reader);
-        assert!(!self.0.panics.load(Ordering::Relaxed), "as the test wants");
-        Poll::Pending
-    }
-}
+use common::SECOND;
+use common::line::Line;
 
 fn builder(clock: &ManualClock) -> Builder<u8, Line> {
     Pool::builder().clock(clock).idle_timeout(None).watch()
@@ -93,7 +41,7 @@ fn who_cannot_be_watched_any_more_is_asked() {
     clock.advance(60 * SECOND);
     pool.maintain();
     let lease = pool.get(&1).unwrap();
-    line.0.unwatchable.store(true, Ordering::Relaxed);
+    line.stop_watching();
     lease.await_answer();
     lease.release();
     line.kill();
@@ -114,7 +62,7 @@ fn who_cannot_be_watched_any_more_while_idle_is_asked() {
     pool.put(&1, line.clone()).unwrap();
     clock.advance(60 * SECOND);
     pool.maintain();
-    line.0.unwatchable.store(true, Ordering::Relaxed);
+    line.stop_watching();
     line.twitch();
     assert_eq!(pool.maintain(), 0);
     line.kill();
@@ -128,8 +76,7 @@ fn who_cannot_be_watched_any_more_while_idle_is_asked() {
 fn who_keeps_no_waker_is_asked() {
     let clock = Clock::manual();
     let pool = builder(&clock).probe_interval(5 * SECOND).build().unwrap();
-    let line = Line::default();
-    line.0.forgetful.store(true, Ordering::Relaxed);
+    let line = Line::forgetful();
     pool.put(&1, line.clone()).unwrap();
     line.kill();
     assert_eq!(pool.maintain(), 0);
@@ -143,12 +90,12 @@ fn who_rings_by_reference_is_looked_at() {
     let pool = builder(&Clock::manual()).build().unwrap();
     let line = Line::default();
     pool.put(&1, line.clone()).unwrap();
-    let waker = line.0.reader.lock().unwrap().clone().unwrap();
+    let waker = line.reader().unwrap();
     for _ in 0..3 {
         waker.wake_by_ref();
         assert_eq!(pool.maintain(), 0);
     }
-    line.0.dead.store(true, Ordering::Release);
+    line.suffer_quietly(Liveness::Closed);
     waker.wake_by_ref();
     assert_eq!(pool.maintain(), 1);
 }
@@ -164,15 +111,14 @@ fn any_number_may_be_dead_when_they_are_put() {
         pool.put(&1, dead.clone()).unwrap();
     }
     assert_eq!((pool.status().idle, pool.stats().closes[CloseReason::Dead]), (1, 10_000));
-    assert_eq!(Arc::strong_count(&dead.0), 1);
+    assert!(dead.is_closed());
 }
 
 /// A poll that panics leaves a bell behind, of which the next connection knows nothing.
 #[test]
 fn the_seat_of_a_poll_that_panicked_is_watched_again() {
     let pool = builder(&Clock::manual()).build().unwrap();
-    let bad = Line::default();
-    bad.0.panics.store(true, Ordering::Relaxed);
+    let bad = Line::panicking();
     pool.put(&1, bad.clone()).unwrap();
     let stats = pool.stats();
     assert_eq!((stats.panics, stats.closes[CloseReason::Dead]), (1, 1));
@@ -180,7 +126,7 @@ fn the_seat_of_a_poll_that_panicked_is_watched_again() {
     pool.put(&1, line.clone()).unwrap();
     bad.kill();
     assert_eq!(pool.maintain(), 0);
-    assert_eq!(line.0.asked.load(Ordering::Relaxed), 1, "nothing was rung for");
+    assert_eq!(line.polls(), 1, "nothing was rung for");
     line.kill();
     assert_eq!(pool.maintain(), 1);
 }
@@ -190,16 +136,15 @@ fn the_seat_of_a_poll_that_panicked_is_watched_again() {
 #[test]
 fn who_has_gone_rings_for_nobody() {
     let pool = builder(&Clock::manual()).probe_interval(None).build().unwrap();
-    let (gone, next) = (Line::default(), Line::default());
+    // The next one is polled at each look.
+    let (gone, next) = (Line::default(), Line::unwatchable());
     let token = pool.put(&1, gone.clone()).unwrap();
     drop(pool.take(token));
-    // It is polled at each look.
-    next.0.unwatchable.store(true, Ordering::Relaxed);
     pool.put(&1, next.clone()).unwrap();
-    let asked = next.0.asked.load(Ordering::Relaxed);
+    let polls = next.polls();
     gone.kill();
     pool.maintain();
-    assert_eq!(next.0.asked.load(Ordering::Relaxed), asked);
+    assert_eq!(next.polls(), polls);
 }
 
 /// Rings as soon as it is listened to, for as long as it may.

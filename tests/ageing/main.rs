@@ -19,7 +19,7 @@ use slabpool::{
     RetirementBudget,
 };
 
-use common::{Connection, Journal, NANOSECOND, SECOND, Tally};
+use common::{Connection, Journal, NANOSECOND, SECOND, Tally, keep_alive};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -52,10 +52,6 @@ impl Bench {
             pool.put(&key, connection).unwrap();
         }
     }
-}
-
-fn keep_alive(timeout: Duration) -> PutOptions {
-    PutOptions::new().idle_timeout(timeout)
 }
 
 /// The numbers of a group's idle connections, in order of their release.

@@ -7,10 +7,23 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use slabpool::CloseReason;
+use slabpool::{CloseReason, PutOptions};
+use tokio::runtime::{Builder, Runtime};
+
+pub mod line;
 
 pub const SECOND: Duration = Duration::from_secs(1);
 pub const NANOSECOND: Duration = Duration::from_nanos(1);
+
+/// What a server says that keeps idle connections for so long.
+pub fn keep_alive(timeout: Duration) -> PutOptions {
+    PutOptions::new().idle_timeout(timeout)
+}
+
+/// A runtime whose time passes only when all tasks wait.
+pub fn paused_runtime() -> Runtime {
+    Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
+}
 
 /// Counts the connections that it has made, and those that were dropped.
 #[derive(Clone, Debug, Default)]
