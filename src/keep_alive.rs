@@ -11,7 +11,7 @@ use crate::settings::PutOptions;
 /// use std::time::Duration;
 /// use slabpool::{KeepAlive, Pool};
 ///
-/// let pool = Pool::<&str, String>::new();
+/// let pool = Pool::<String, String>::new();
 /// let connection = pool.insert("10.0.0.7:80", "a connection".to_owned())?;
 /// // The response had `Keep-Alive: timeout=5, max=99`.
 /// let keep_alive = KeepAlive::parse("timeout=5, max=99");
