@@ -29,7 +29,7 @@ use crate::trim::Sweep;
 pub(crate) const LOOKS_PER_STEP: usize = if cfg!(slabpool_loom) { 2 } else { 8_192 };
 
 /// Exempt connections are looked at again after this part of the idle timeout.
-const EXEMPT_LOOK_PART: u64 = 8;
+const PATIENCE_PART: u64 = 8;
 
 /// What maintenance remembers of ageing connections.
 #[derive(Debug, Default)]
@@ -124,7 +124,7 @@ impl<K, C> Engine<K, C> {
     fn stay_of(&self, claim: Claim, group: &Members<K>, now: u64) -> Option<u64> {
         let span = match self.is_exempt(claim, group, now, true) {
             Some(false) => return None,
-            Some(true) => group.limits.idle_timeout() / EXEMPT_LOOK_PART,
+            Some(true) => group.limits.idle_timeout() / PATIENCE_PART,
             None => 0,
         };
         Some(now.saturating_add(span.max(self.maintainer.tick)))
