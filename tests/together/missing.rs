@@ -121,3 +121,22 @@ fn a_check_that_fails_is_a_death() {
     assert_miss(&pool, Miss::Dead, Some((CloseReason::Dead, Ago::Second)));
     assert_accounted(&pool);
 }
+
+/// Each of them is closed on the way, under the search.
+#[test]
+fn a_conditional_get_reaches_the_one_alive_below_many_dead() {
+    for dead in [1, 2, 31, 32, 33, 100, 1_000] {
+        let mut bench = Bench::new();
+        let pool = bench.builder().capacity(2_000).build().unwrap();
+        let alive = bench.put(&pool, 1);
+        for _ in 0..dead {
+            bench.put(&pool, 1).suffer_unheard(Liveness::Closed);
+        }
+        let lease = pool.get_if(&1, |_| true);
+        let left = pool.status().idle;
+        let lease = lease.unwrap_or_else(|| panic!("{dead} were dead, {left} are left"));
+        assert_eq!(lease.id, alive.id);
+        assert_eq!(pool.stats().closes[CloseReason::Dead], dead);
+        assert_eq!(pool.stats().misses.total(), 0);
+    }
+}
