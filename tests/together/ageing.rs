@@ -224,3 +224,21 @@ fn a_group_that_is_configured_keeps_its_watch() {
     let stats = group.stats();
     assert_eq!((stats.closed_by_peer, stats.unexpected_data), (0, 1));
 }
+
+/// Exempt while its group had no idle timeout, and neither exempt nor in time afterwards.
+#[test]
+fn an_exemption_that_ends_after_the_timeout_was_away_ends() {
+    let mut bench = Bench::new();
+    let pool = bench.builder().min_idle_per_group(1).build().unwrap();
+    bench.put(&pool, 1);
+    pool.reconfigure(|settings| settings.idle_timeout = None).unwrap();
+    bench.pass(&pool, 40 * SECOND);
+    assert_eq!(idle(&pool), [1]);
+    pool.reconfigure(|settings| {
+        settings.idle_timeout = Some(30 * SECOND);
+        settings.min_idle_per_group = 0;
+    })
+    .unwrap();
+    bench.pass(&pool, 30 * SECOND / 8 + pool.tick());
+    assert_eq!(bench.closes(), [(1, CloseReason::Idle)]);
+}
