@@ -145,7 +145,7 @@ impl<K, C> Engine<K, C> {
             return Some(false);
         }
         let counts = |found: Found<'_>| self.stays(found, group, now);
-        let rank = group.lanes.rank(&self.core, claim, spared, prove, counts)?;
+        let rank = group.lanes.rank(&self.core, claim, spared, now, prove, counts)?;
         Some(rank < spared)
     }
 
@@ -180,7 +180,7 @@ impl<K, C> Engine<K, C> {
             && seat.state.own().wrapping_sub(record.uses_base) <= group.limits.max_uses();
         let counts = |found: Found<'_>| self.stays(found, group, now);
         // In doubt it is used: others are at the group's lanes all the time.
-        let rank = || group.lanes.rank_of_top(&self.core, stamp, spared, counts);
+        let rank = || group.lanes.rank_of_top(&self.core, stamp, spared, now, counts);
         usable && rank().is_none_or(|rank| rank < spared)
     }
 
