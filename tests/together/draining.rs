@@ -1,7 +1,6 @@
 //! Drains of groups whose connections are watched, asked, or checked.
 
 use std::pin::pin;
-use std::sync::OnceLock;
 
 use slabpool::{Miss, RejectReason};
 
@@ -69,21 +68,22 @@ fn one_that_dies_in_use_while_its_group_drains_is_drained() {
 fn a_probe_may_drain_its_own_group() {
     for by_get in [true, false] {
         let mut bench = Bench::new();
-        let home = Arc::new(OnceLock::<Pool<u8, Line>>::new());
+        let home = Arc::new(Mutex::new(None::<Pool<u8, Line>>));
         let probed = Arc::clone(&home);
         let pool = bench
             .builder()
             .probe(move |line: &mut Line| {
                 let liveness = line.liveness();
                 if line.id == 2 {
-                    probed.get().expect("it is there").drain_group(&1);
+                    let pool = probed.lock().unwrap().clone();
+                    pool.expect("it is there").drain_group(&1);
                 }
                 liveness
             })
             .probe_interval(5 * SECOND)
             .build()
             .unwrap();
-        assert!(home.set(pool.clone()).is_ok());
+        *home.lock().unwrap() = Some(pool.clone());
         (0..3).for_each(|_| drop(bench.put(&pool, 1)));
         if by_get {
             drop(pool.get_owned(&1).unwrap());
@@ -98,6 +98,7 @@ fn a_probe_may_drain_its_own_group() {
         let drained = pool.stats().closes[CloseReason::Drained];
         assert_eq!(drained, if by_get { 2 } else { 3 });
         assert_accounted(&pool);
+        *home.lock().unwrap() = None;
     }
 }
 
