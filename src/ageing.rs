@@ -124,10 +124,17 @@ impl<K, C> Engine<K, C> {
     fn stay_of(&self, claim: Claim, group: &Members<K>, now: u64) -> Option<u64> {
         let span = match self.is_exempt(claim, group, now, true) {
             Some(false) => return None,
-            Some(true) => group.limits.idle_timeout() / PATIENCE_PART,
+            // Its own timeout has passed, if the group's is longer now, or none.
+            Some(true) => group.limits.idle_timeout().min(self.spell(claim)) / PATIENCE_PART,
             None => 0,
         };
         Some(now.saturating_add(span.max(self.maintainer.tick)))
+    }
+
+    /// How long a connection could stay idle when it was released.
+    fn spell(&self, claim: Claim) -> u64 {
+        let seat = self.core.seats.get(claim.seat);
+        seat.deadline.get().saturating_sub(seat.stamp.get())
     }
 
     /// Whether an idle connection is exempt from its group's idle timeout: whether fewer
@@ -138,7 +145,7 @@ impl<K, C> Engine<K, C> {
             return Some(false);
         }
         let counts = |found: Found<'_>| self.stays(found, group, now);
-        let rank = group.lanes.rank(&self.core, claim, spared, prove, counts)?;
+        let rank = group.lanes.rank(&self.core, claim, spared, now, prove, counts)?;
         Some(rank < spared)
     }
 
@@ -173,7 +180,7 @@ impl<K, C> Engine<K, C> {
             && seat.state.own().wrapping_sub(record.uses_base) <= group.limits.max_uses();
         let counts = |found: Found<'_>| self.stays(found, group, now);
         // In doubt it is used: others are at the group's lanes all the time.
-        let rank = || group.lanes.rank_of_top(&self.core, stamp, spared, counts);
+        let rank = || group.lanes.rank_of_top(&self.core, stamp, spared, now, counts);
         usable && rank().is_none_or(|rank| rank < spared)
     }
 

@@ -27,6 +27,7 @@ use crate::miss::Met;
 pub(crate) use crate::raw_lease::{RawLease, record_of};
 use crate::reaper::Maintainer;
 use crate::reconfigure::Desk;
+use crate::remove::InPlace;
 use crate::settings::Settings;
 use crate::stats::Counters;
 use crate::store::{Record, Store};
@@ -164,7 +165,9 @@ impl<K, C> Engine<K, C> {
                 Some(claim) if self.await_inspection(claim) => {
                     // Perhaps its new ticket is not pushed yet.
                     let seat = self.core.seats.get(claim.seat);
-                    if let Some(lease) = self.lease_this(seat, claim, group, now, &mut met) {
+                    let tried = self.lease_this(seat, claim, group, now, &mut met);
+                    self.tidy(group);
+                    if let InPlace::Leased(lease) = tried {
                         return Some((seat, lease.ticket));
                     }
                 }

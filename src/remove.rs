@@ -168,7 +168,7 @@ impl<K, C> Engine<K, C> {
         mut wanted: impl FnMut(&Meta) -> bool,
     ) -> Option<RawLease<K, C>> {
         let now = self.config.clock.now();
-        let mut lease = None;
+        let (mut lease, mut refused) = (None, 0);
         let mut met = Met::default();
         group.lanes.walk(&self.core, |claim| {
             let seat = self.core.seats.get(claim.seat);
@@ -192,19 +192,27 @@ impl<K, C> Engine<K, C> {
             if !fit {
                 met.refused(CloseReason::Invalidated);
             } else if wanted(&meta) {
-                lease = self.lease_this(seat, claim, group, now, &mut met);
+                match self.lease_this(seat, claim, group, now, &mut met) {
+                    InPlace::Leased(leased) => lease = Some(leased),
+                    InPlace::Refused => refused += 1,
+                    InPlace::Gone => {}
+                }
             } else {
                 met.unwanted();
             }
             lease.is_none()
         });
-        if lease.is_none() {
-            self.missed(group.hash, Some(group), met, now);
+        // Not sooner, which would change the chain under the walk.
+        (0..refused).for_each(|_| self.tidy(group));
+        match lease {
+            Some(_) => self.tidy(group),
+            None => self.missed(group.hash, Some(group), met, now),
         }
         lease
     }
 
-    /// Leases a connection in place. Its ticket stays behind.
+    /// Leases a connection in place. Its ticket stays behind, whatever comes of it; to
+    /// tidy up is left to the caller.
     pub fn lease_this(
         &self,
         seat: &Seat,
@@ -212,20 +220,19 @@ impl<K, C> Engine<K, C> {
         group: &Members<K>,
         now: u64,
         met: &mut Met,
-    ) -> Option<RawLease<K, C>> {
+    ) -> InPlace<K, C> {
         if seat.state.claim(claim.incarnation).is_err() {
-            return None;
+            return InPlace::Gone;
         }
         let Some(ticket) = self.core.take_ticket(claim.seat) else {
             self.discard(claim, CloseReason::Cleared);
-            return None;
+            return InPlace::Gone;
         };
-        self.tidy(group);
         let lease = RawLease::new(seat, ticket, now, true);
-        let Some(fault) = self.fault(seat, group, now) else { return Some(lease) };
+        let Some(fault) = self.fault(seat, group, now) else { return InPlace::Leased(lease) };
         met.refused(fault);
         self.refuse(lease, fault);
-        None
+        InPlace::Refused
     }
 
     pub fn meta(&self, lease: &RawLease<K, C>) -> Meta {
@@ -254,6 +261,15 @@ impl<K, C> Engine<K, C> {
 /// Whether the connection of a token, whose record is held, is in its seat.
 fn sits<K, C>(record: &Record<K, C>, seat: &Seat, token: Token) -> bool {
     record.serial == token.serial && Mark::serial(seat.mark.get()) == token.serial as u32
+}
+
+/// What became of a connection that was to be leased where its ticket lies.
+pub(crate) enum InPlace<K, C> {
+    Leased(RawLease<K, C>),
+    /// It was not fit, and is closed.
+    Refused,
+    /// Somebody else was faster, or there was no ticket for the lease.
+    Gone,
 }
 
 /// A connection while it is looked at. It is idle again when this is dropped, also

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bench::{Bench, spawn};
 use common::{Conn, Handle, Ledger, builder, check, handle, with_group};
 use loom::thread;
-use slabpool::model::Claim;
+use slabpool::model::{Claim, choose_lane};
 use slabpool::{Builder, Clock, ManualClock, Pool, RetirementBudget};
 
 const TIMEOUT: Duration = Duration::from_secs(32);
@@ -329,7 +329,7 @@ fn a_rank_while_a_lane_is_compacted() {
         let compactor = spawn(&bench, |bench| {
             bench.lanes.compact(&bench.core);
         });
-        let count = || bench.lanes.rank_of_top(&bench.core, 4, 9, |_| true);
+        let count = || bench.lanes.rank_of_top(&bench.core, 4, 9, 9, |_| true);
         assert!(count().is_none_or(|count| count == 2));
         compactor.join().unwrap();
         assert_eq!(count(), Some(2));
@@ -347,9 +347,32 @@ fn a_rank_while_the_top_is_used() {
             let held = bench.get().expect("three are there");
             bench.release(held);
         });
-        let rank = bench.lanes.rank(&bench.core, oldest, 9, true, |_| true);
+        let rank = bench.lanes.rank(&bench.core, oldest, 9, 9, true, |_| true);
         assert!(rank.is_none_or(|rank| rank == 1 || rank == 2), "{rank:?}");
         user.join().unwrap();
         bench.account(3);
+    });
+}
+
+/// A connection that goes from one lane to another while they are read counts once.
+#[test]
+fn a_rank_while_a_connection_changes_lanes() {
+    check(3, || {
+        let bench = Bench::new(2);
+        let held = bench.fresh();
+        bench.core.seats.get(held.claim.seat).stamp.set(5);
+        bench.release(held);
+        let bench = std::sync::Arc::new(bench);
+        let user = spawn(&bench, |bench| {
+            choose_lane(1);
+            let held = bench.get().expect("it is there");
+            // The reading began at 9, or before.
+            bench.core.seats.get(held.claim.seat).stamp.set(9);
+            bench.release(held);
+        });
+        let rank = bench.lanes.rank_of_top(&bench.core, 4, 2, 9, |_| true);
+        assert!(rank.is_none_or(|rank| rank < 2), "{rank:?}");
+        user.join().unwrap();
+        bench.account(1);
     });
 }

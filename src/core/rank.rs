@@ -6,6 +6,11 @@
 //! the lower lane goes first. So all idle connections of a group are in one order, and of
 //! those at rest exactly `n` have fewer than `n` before them.
 //!
+//! A connection may move from a lane that was read to one that is read after it, by a get
+//! and a release in between, and must not count twice. Then it was released at or after
+//! the time at which the reading began. So of those in other lanes that were, it cannot be
+//! told whether they count; where that makes a difference, there is no rank.
+//!
 //! A rank is of interest only up to some number, and the search for it stops there: its
 //! cost does not grow with the group, but with void tickets on the way.
 
@@ -16,6 +21,8 @@ use crate::core::{Core, Found};
 /// What lies above a ticket in its lane.
 struct Above {
     count: u32,
+    /// As `count`, but released so late that they may have been counted elsewhere.
+    moving: u32,
     /// The oldest release among them.
     oldest: u64,
     met: bool,
@@ -23,7 +30,7 @@ struct Above {
 
 impl Above {
     fn nothing() -> Self {
-        Self { count: 0, oldest: u64::MAX, met: false }
+        Self { count: 0, moving: 0, oldest: u64::MAX, met: false }
     }
 
     /// Adds a ticket. False if it is void.
@@ -41,13 +48,14 @@ impl Lanes {
     /// than `enough`; else `enough`.
     ///
     /// `None` if it cannot be told, because others changed the lanes all the time, or
-    /// because the connection is not there. With `prove` each lane was as it was read at
+    /// because the connection is not there. `now` is read before the call. With `prove` each lane was as it was read at
     /// one moment; without, nothing is written to the lanes.
     pub fn rank(
         &self,
         core: &Core,
         claim: Claim,
         enough: u32,
+        now: u64,
         prove: bool,
         counts: impl Fn(Found<'_>) -> bool,
     ) -> Option<u32> {
@@ -63,7 +71,7 @@ impl Lanes {
             if above.met {
                 let rest = enough - above.count;
                 let home = (number, above.oldest);
-                return Some(above.count + self.younger(core, home, rest, prove, counts)?);
+                return Some(above.count + self.younger(core, home, rest, now, prove, counts)?);
             }
             // Younger than one of these, it would have been met: a get has just taken its
             // ticket, or it is about to be pushed.
@@ -74,19 +82,21 @@ impl Lanes {
     }
 
     /// How many of those that `counts`, up to `enough`, are younger than a connection that
-    /// was just taken from the top of a lane, and was released at `stamp`.
+    /// was just taken from the top of a lane, and was released at `stamp`. `now` is read
+    /// before that.
     pub fn rank_of_top(
         &self,
         core: &Core,
         stamp: u64,
         enough: u32,
+        now: u64,
         counts: impl Fn(Found<'_>) -> bool,
     ) -> Option<u32> {
         if self.all().nth(1).is_none() {
             return Some(0);
         }
         // Before all others of the same time.
-        self.younger_than(core, |_, oldest| oldest > stamp, enough, true, counts)
+        self.younger_than(core, |_, oldest| oldest > stamp, enough, now, true, counts)
     }
 
     /// How many come before one in the lane `home.0`, of those in the other lanes.
@@ -96,6 +106,7 @@ impl Lanes {
         core: &Core,
         home: (usize, u64),
         enough: u32,
+        now: u64,
         prove: bool,
         counts: impl Fn(Found<'_>) -> bool,
     ) -> Option<u32> {
@@ -103,7 +114,7 @@ impl Lanes {
         let before = |number: usize, oldest| {
             number != lane && (oldest > stamp || oldest == stamp && number < lane)
         };
-        self.younger_than(core, before, enough, prove, counts)
+        self.younger_than(core, before, enough, now, prove, counts)
     }
 
     fn younger_than(
@@ -111,10 +122,12 @@ impl Lanes {
         core: &Core,
         before: impl Fn(usize, u64) -> bool,
         enough: u32,
+        now: u64,
         prove: bool,
         counts: impl Fn(Found<'_>) -> bool,
     ) -> Option<u32> {
-        self.all().enumerate().try_fold(0, |sum: u32, (number, lane)| {
+        let mut moving = 0;
+        let sum = self.all().enumerate().try_fold(0, |sum: u32, (number, lane)| {
             // The first void ticket must not decide for a lane that is left out.
             if sum >= enough || !before(number, u64::MAX) {
                 return Some(sum);
@@ -124,11 +137,16 @@ impl Lanes {
                     return true;
                 }
                 let younger = before(number, above.oldest);
-                above.count += u32::from(younger && counts(found));
+                if younger && counts(found) {
+                    let certain = found.seat.stamp.get() < now;
+                    *(if certain { &mut above.count } else { &mut above.moving }) += 1;
+                }
                 younger && sum + above.count < enough
             })?;
+            moving += above.moving;
             Some(sum + above.count)
-        })
+        })?;
+        (sum >= enough || sum.saturating_add(moving) < enough).then_some(sum)
     }
 }
 
@@ -151,8 +169,8 @@ mod tests {
         let rank = |seat, enough, counts: fn(Found<'_>) -> bool| {
             let claim = Claim { seat, incarnation: 1 };
             let (proved, read) = (
-                lanes.rank(&core, claim, enough, true, counts),
-                lanes.rank(&core, claim, enough, false, counts),
+                lanes.rank(&core, claim, enough, 9, true, counts),
+                lanes.rank(&core, claim, enough, 9, false, counts),
             );
             assert_eq!(proved, read);
             proved
@@ -168,6 +186,6 @@ mod tests {
         assert!(lanes.pop(&core).is_some());
         assert_eq!(rank(7, 1, |_| true), None);
         assert_eq!(rank(7, 9, |_| true), None);
-        assert_eq!(lanes.rank_of_top(&core, 7, 3, |_| true), Some(0));
+        assert_eq!(lanes.rank_of_top(&core, 7, 3, 9, |_| true), Some(0));
     }
 }

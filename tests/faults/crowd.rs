@@ -16,10 +16,11 @@ const CROWD: usize = 20_000;
 const RESERVE: usize = 300;
 const GROUPS: usize = 100;
 
-async fn fill(pool: &Pool<usize, TcpStream>, peer: SocketAddr, count: usize) -> Vec<SocketAddr> {
+/// Puts so many into the pool. Returns their local addresses.
+async fn fill(pool: &Pool<usize, TcpStream>, peer: &Peer, count: usize) -> Vec<SocketAddr> {
     let mut locals = Vec::with_capacity(count);
-    for n in 0..count {
-        let connection = TcpStream::connect(peer).await.unwrap();
+    for (n, address) in (0..count).zip(peer.addresses.iter().cycle()) {
+        let connection = TcpStream::connect(address).await.unwrap();
         locals.push(connection.local_addr().unwrap());
         pool.put(&(n % GROUPS), connection).unwrap();
     }
@@ -35,7 +36,7 @@ fn a_crowd_that_dies_at_once_is_closed_to_the_last() {
         let mut peer = Peer::start();
         let (pool, mut journal) =
             Journal::pool(|builder| builder.capacity(CROWD).idle_timeout(None));
-        let locals = fill(&pool, peer.address, count).await;
+        let locals = fill(&pool, &peer, count).await;
         while peer.count() < count {
             tokio::task::yield_now().await;
         }

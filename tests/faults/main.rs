@@ -9,6 +9,7 @@
 mod abort;
 mod busy;
 mod crowd;
+mod learned;
 mod peer;
 mod restart;
 mod single;

@@ -10,12 +10,19 @@ use std::thread;
 const ROLE: &str = "SLABPOOL_TEST_PEER";
 const READY: &str = "peer listens at ";
 
+/// Ports that it listens at. With one alone, thousands of connections leave few local ports
+/// that are free, and each connect looks for long for one.
+const PORTS: usize = 8;
+/// Connections that may wait to be accepted at each. If they are too many, the next one
+/// tries again after a second.
+const BACKLOG: i32 = 4_096;
+
 /// Accepts connections and holds them.
 pub struct Peer {
     child: Child,
     orders: ChildStdin,
     answers: BufReader<ChildStdout>,
-    pub address: SocketAddr,
+    pub addresses: Vec<SocketAddr>,
 }
 
 impl Peer {
@@ -29,14 +36,15 @@ impl Peer {
             .unwrap();
         let orders = child.stdin.take().unwrap();
         let mut answers = BufReader::new(child.stdout.take().unwrap());
-        let address = loop {
+        let mut addresses = Vec::new();
+        while addresses.len() < PORTS {
             let line = read_line(&mut answers);
             // The harness may have begun the line.
             if let Some((_, address)) = line.split_once(READY) {
-                break address.trim().parse().unwrap();
+                addresses.push(address.trim().parse().unwrap());
             }
-        };
-        Self { child, orders, answers, address }
+        }
+        Self { child, orders, answers, addresses }
     }
 
     /// How many connections it holds.
@@ -81,15 +89,18 @@ fn be_a_peer() {
         return;
     }
     raise_limit();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    println!("{READY}{}", listener.local_addr().unwrap());
     let held = Arc::new(Mutex::new(Vec::new()));
-    let accepted = Arc::clone(&held);
-    thread::spawn(move || {
-        for connection in listener.incoming() {
-            accepted.lock().unwrap().push(connection.unwrap());
-        }
-    });
+    for _ in 0..PORTS {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        rustix::net::listen(&listener, BACKLOG).unwrap();
+        println!("{READY}{}", listener.local_addr().unwrap());
+        let accepted = Arc::clone(&held);
+        thread::spawn(move || {
+            for connection in listener.incoming() {
+                accepted.lock().unwrap().push(connection.unwrap());
+            }
+        });
+    }
     for order in std::io::stdin().lines() {
         match order.unwrap().as_str() {
             "count" => println!("{}", held.lock().unwrap().len()),

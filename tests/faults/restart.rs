@@ -1,8 +1,8 @@
 //! A peer that is restarted while it is in use.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use slabpool::{CloseReason, Pool};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -45,6 +45,7 @@ struct Counts {
     stale: AtomicUsize,
     opened: AtomicUsize,
     refused: AtomicUsize,
+    locals: Mutex<Vec<SocketAddr>>,
 }
 
 /// One request: on what the pool has, or once more on a new connection.
@@ -62,6 +63,7 @@ async fn request(pool: &Pool<u8, TcpStream>, peer: SocketAddr, counts: &Counts, 
         return tokio::task::yield_now().await;
     };
     counts.opened.fetch_add(1, Ordering::Relaxed);
+    counts.locals.lock().unwrap().push(connection.local_addr().unwrap());
     let mut lease = pool.insert(&1, connection).unwrap();
     if exchange(&mut lease, byte).await {
         counts.answered.fetch_add(1, Ordering::Relaxed);
@@ -116,6 +118,7 @@ fn a_restart_under_load_costs_no_more_than_what_was_in_flight() {
         while pool.status().idle > 0 {
             journal.next().await;
         }
+        world::assert_no_close_wait(&*counts.locals.lock().unwrap());
         let stats = pool.stats();
         let opened = counts.opened.load(Ordering::Relaxed) as u64;
         assert_eq!(stats.inserts, opened);

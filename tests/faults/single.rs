@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use slabpool::{CloseReason, Pool};
+use slabpool::{CloseReason, GroupStats, Miss, Pool};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
@@ -97,6 +97,13 @@ fn the_reaper_closes_the_one_that_has_died() {
             world::assert_no_close_wait(&scene.locals);
             assert_eq!(scene.pool.stats().closes[fault.reason()], 1);
             assert_eq!(scene.pool.stats().closes.total(), 1);
+            let counted = scene.pool.group_stats(&1);
+            let expected = match fault.reason() {
+                CloseReason::Dead => (1, 0),
+                _ => (0, 1),
+            };
+            assert_eq!((counted.closed_by_peer, counted.unexpected_data), expected);
+            assert_eq!(scene.pool.group_stats(&2), GroupStats::default(), "another group");
             for local in [2, 0] {
                 let lease = scene.pool.get(&1).unwrap();
                 assert_eq!(lease.local_addr().unwrap(), scene.locals[local], "the others stay");
@@ -182,11 +189,36 @@ fn the_reaper_task_comes_by_itself() {
         world::run(|| async {
             let mut scene = Scene::new().await;
             let reaper = tokio::spawn(scene.pool.reaper());
+            // It has begun, and waits.
+            scene.marker.settle().await;
             let _rest = fault.happen(scene.peers.remove(0)).await;
             assert_eq!(scene.journal.next().await, fault.reason(), "{fault:?}");
             assert_eq!(scene.pool.status().idle, 2);
             drop(scene);
             world::patiently(reaper).await.unwrap();
+        });
+    }
+}
+
+#[test]
+fn a_get_that_finds_all_dead_misses_for_that() {
+    for fault in Fault::ALL {
+        world::run(|| async {
+            let mut scene = Scene::new().await;
+            let group = scene.pool.group(&1);
+            let mut rest = Vec::new();
+            for _ in 0..3 {
+                rest.push(scene.suffer(fault, 0).await);
+            }
+            assert!(group.get().is_none(), "{fault:?}");
+            assert_eq!(scene.journal.rest(), [fault.reason(); 3]);
+            world::assert_no_close_wait(&scene.locals);
+            let (stats, counted) = (scene.pool.stats(), group.stats());
+            assert_eq!((stats.misses[Miss::Dead], stats.misses.total(), stats.hits), (1, 1, 0));
+            assert_eq!(counted.closed_by_peer + counted.unexpected_data, 3);
+            // The bells that have rung are for nobody.
+            assert_eq!(scene.pool.maintain(), 0);
+            assert_eq!(scene.pool.stats().closes.total(), 3);
         });
     }
 }

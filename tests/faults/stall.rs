@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 
-use slabpool::CloseReason;
+use slabpool::{Clock, CloseMode, CloseReason};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
@@ -66,4 +66,29 @@ fn a_full_connection_that_is_released_neither_blocks_nor_hides_its_end() {
         assert_eq!(pool.maintain(), 1);
         assert_eq!(journal.rest(), [CloseReason::Dead]);
     });
+}
+
+/// Whatever is still to be sent, the pool does not wait for it.
+#[test]
+fn a_full_connection_that_expires_is_closed_at_once() {
+    for mode in [CloseMode::Graceful, CloseMode::Abort] {
+        world::run(|| async {
+            let clock = Clock::manual();
+            let (pool, mut journal) =
+                Journal::pool(|builder| builder.clock(&clock).close_mode(mode));
+            let (client, mut peer) = world::tcp().await;
+            client.writable().await.unwrap();
+            let taken = fill(&client);
+            pool.put(&1, client).unwrap();
+            clock.advance(pool.tick() * 40);
+            assert_eq!(pool.maintain(), 1);
+            assert_eq!(journal.rest(), [CloseReason::Idle]);
+            let mut found = Vec::new();
+            let end = peer.read_to_end(&mut found).await.map_err(|error| error.kind());
+            match mode {
+                CloseMode::Graceful => assert_eq!(end, Ok(taken), "all that was sent, and an end"),
+                _ => assert_eq!(end, Err(ErrorKind::ConnectionReset)),
+            }
+        });
+    }
 }

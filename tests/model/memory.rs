@@ -37,6 +37,7 @@ pub struct Memory {
 fn kind(reason: CloseReason) -> Option<Miss> {
     match reason {
         CloseReason::Idle | CloseReason::Lifetime | CloseReason::Uses => Some(Miss::Expired),
+        CloseReason::Dead | CloseReason::UnexpectedData => Some(Miss::Dead),
         CloseReason::Evicted | CloseReason::GroupFull => Some(Miss::Evicted),
         _ => None,
     }
@@ -45,6 +46,14 @@ fn kind(reason: CloseReason) -> Option<Miss> {
 /// What kind of miss a connection explains that is met and not fit.
 pub fn explains(reason: CloseReason) -> Option<Miss> {
     if reason == CloseReason::Invalidated { Some(Miss::Expired) } else { kind(reason) }
+}
+
+/// Of what a get has met, what is counted: what expired, then what died, then what was not
+/// wanted.
+pub fn more_telling(one: Option<Miss>, other: Option<Miss>) -> Option<Miss> {
+    let order = [Miss::Predicate, Miss::Dead, Miss::Expired];
+    let rank = |miss: Option<Miss>| order.iter().position(|&known| Some(known) == miss);
+    if rank(other) > rank(one) { other } else { one }
 }
 
 impl Memory {
@@ -106,7 +115,7 @@ impl Memory {
     pub fn check(&self, stats: &Stats) {
         for (miss, count) in stats.misses.iter() {
             let known = self.known.get(&miss.index()).copied().unwrap_or(0);
-            let exact = matches!(miss, Miss::Closed | Miss::Predicate | Miss::Dead);
+            let exact = matches!(miss, Miss::Closed | Miss::Predicate);
             let most = if exact { known } else { known + self.unknown };
             assert!((known..=most).contains(&count), "{miss}: {count} of {known} to {most}");
         }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use slabpool::{CloseReason, Meta, Miss, RejectReason};
+use slabpool::{CloseReason, Meta};
 
-use crate::memory::{self, Memory};
+use crate::memory::Memory;
+use crate::wire::Probing;
 
 pub const NEVER: u64 = u64::MAX;
 
@@ -14,22 +15,38 @@ pub struct Limits {
     pub idle_timeout: u64,
     pub max_lifetime: u64,
     pub max_idle: Option<usize>,
+    /// No more than `max_idle`.
+    pub min_idle: usize,
     pub max_uses: u64,
 }
 
 #[derive(Debug)]
 pub struct Connection {
-    key: u8,
-    born: u64,
-    stamp: u64,
-    deadline: u64,
-    retire_at: u64,
-    patience: u64,
-    uses: u64,
-    doomed: bool,
-    invalid: bool,
-    drained: bool,
-    leased: bool,
+    pub key: u8,
+    pub born: u64,
+    pub stamp: u64,
+    pub deadline: u64,
+    pub retire_at: u64,
+    pub patience: u64,
+    pub uses: u64,
+    pub uses_max: u64,
+    pub doomed: bool,
+    pub invalid: bool,
+    pub drained: bool,
+    pub leased: bool,
+    /// What it would be closed for by who looks at it, and since when.
+    pub fate: Option<(CloseReason, u64)>,
+    /// Since when it is idle past its time, and not exempt.
+    pub overdue: Option<u64>,
+    /// Whether it was exempt in this idle spell.
+    pub was_exempt: bool,
+}
+
+impl Connection {
+    /// When it ends, exempt or not.
+    pub fn hard_end(&self) -> u64 {
+        self.stamp.saturating_add(self.patience).min(self.retire_at)
+    }
 }
 
 #[derive(Debug)]
@@ -78,6 +95,7 @@ pub type Told = (u64, u64, u64);
 #[derive(Debug)]
 pub struct Oracle {
     pub now: u64,
+    pub probing: Probing,
     pub capacity: usize,
     pub defaults: Limits,
     pub groups: BTreeMap<u8, Group>,
@@ -93,9 +111,10 @@ pub struct Oracle {
 }
 
 impl Oracle {
-    pub fn new(capacity: usize, defaults: Limits) -> Self {
+    pub fn new(capacity: usize, defaults: Limits, probing: Probing) -> Self {
         Self {
             now: 0,
+            probing,
             capacity,
             defaults,
             groups: BTreeMap::new(),
@@ -139,7 +158,7 @@ impl Oracle {
     }
 
     /// Takes a connection from the books.
-    fn remove(&mut self, id: u32) -> Connection {
+    pub fn remove(&mut self, id: u32) -> Connection {
         let connection = self.connections.remove(&id).unwrap();
         let group = self.groups.get_mut(&connection.key).unwrap();
         if connection.leased {
@@ -157,7 +176,7 @@ impl Oracle {
         self.closes.push((connection.key, id, reason));
     }
 
-    fn why_unfit(&self, id: u32, used_up: bool) -> Option<CloseReason> {
+    pub fn why_unfit(&self, id: u32, used_up: bool) -> Option<CloseReason> {
         let connection = &self.connections[&id];
         if self.closed {
             Some(CloseReason::Closed)
@@ -173,157 +192,6 @@ impl Oracle {
             Some(CloseReason::Idle)
         } else {
             used_up.then_some(CloseReason::Uses)
-        }
-    }
-
-    /// Leases an idle connection.
-    fn lease(&mut self, id: u32) -> (u32, Told) {
-        let connection = self.connections.get_mut(&id).unwrap();
-        connection.leased = true;
-        connection.uses += 1;
-        let told = (self.now - connection.born, self.now - connection.stamp, connection.uses);
-        let group = self.groups.get_mut(&connection.key).unwrap();
-        group.idle.retain(|&other| other != id);
-        group.leased += 1;
-        self.hits += 1;
-        (id, told)
-    }
-
-    pub fn get(&mut self, key: u8) -> Option<(u32, Told)> {
-        let mut met = None;
-        while let Some(&id) = self.groups.get(&key).and_then(|group| group.idle.last()) {
-            let used_up = self.connections[&id].uses >= self.groups[&key].limits.max_uses;
-            match self.why_unfit(id, used_up) {
-                None => return Some(self.lease(id)),
-                Some(reason) => {
-                    met = met.or(memory::explains(reason));
-                    self.close_one(id, reason);
-                }
-            }
-        }
-        self.miss(key, met);
-        None
-    }
-
-    fn miss(&mut self, key: u8, met: Option<Miss>) {
-        let in_use = self.groups.get(&key).is_some_and(|group| group.leased > 0);
-        let other = if in_use { Miss::AllLeased } else { Miss::Cold };
-        let draining = self.groups.get(&key).is_some_and(|group| group.draining);
-        let met = if self.closed || draining { Some(Miss::Closed) } else { met };
-        self.memory.miss(key, met, other, self.now);
-    }
-
-    pub fn get_if(&mut self, key: u8, rule: Rule) -> Option<(u32, Told)> {
-        let idle = self.groups.get(&key).map_or(Vec::new(), |group| group.idle.clone());
-        let (mut expired, mut unwanted) = (None, None);
-        let found = idle.into_iter().rev().find(|id| {
-            let connection = &self.connections[id];
-            let used_up = connection.uses >= self.groups[&key].limits.max_uses;
-            let (age, idle_for) = (self.now - connection.born, self.now - connection.stamp);
-            let unfit = self.why_unfit(*id, used_up);
-            expired = expired.or(unfit.and_then(memory::explains));
-            let agrees = rule.agrees((age, idle_for, connection.uses + 1));
-            unwanted = unwanted.or((unfit.is_none() && !agrees).then_some(Miss::Predicate));
-            unfit.is_none() && agrees
-        });
-        if found.is_none() {
-            self.miss(key, expired.or(unwanted));
-        }
-        found.map(|id| self.lease(id))
-    }
-
-    pub fn release(&mut self, id: u32) {
-        let (now, key) = (self.now, self.connections[&id].key);
-        let Limits { idle_timeout, max_idle, max_uses, .. } = self.groups[&key].limits;
-        let connection = self.connections.get_mut(&id).unwrap();
-        let patience = connection.patience.min(idle_timeout);
-        connection.stamp = now;
-        connection.deadline = now.saturating_add(patience).min(connection.retire_at);
-        let used_up = connection.uses >= max_uses;
-        if let Some(reason) = self.why_unfit(id, used_up) {
-            return self.close_one(id, reason);
-        }
-        let group = self.groups.get_mut(&key).unwrap();
-        if max_idle.is_some_and(|cap| group.idle.len() >= cap) {
-            return self.close_one(id, CloseReason::GroupFull);
-        }
-        group.leased -= 1;
-        group.idle.push(id);
-        self.connections.get_mut(&id).unwrap().leased = false;
-    }
-
-    pub fn end(&mut self, id: u32, reason: CloseReason) {
-        self.close_one(id, reason);
-    }
-
-    pub fn detach(&mut self, id: u32) {
-        self.remove(id);
-        self.taken += 1;
-    }
-
-    /// The number of a connection is that of its insertion.
-    pub fn insert(&mut self, key: u8, id: u32) -> Result<(), RejectReason> {
-        self.admit(key, id, NEVER, true)
-    }
-
-    pub fn put(&mut self, key: u8, id: u32, patience: u64) -> Result<(), RejectReason> {
-        self.admit(key, id, patience, false)
-    }
-
-    fn admit(&mut self, key: u8, id: u32, patience: u64, leased: bool) -> Result<(), RejectReason> {
-        let mut refusal = self.refusal(key, patience, leased);
-        if refusal.is_none() && !self.make_room() {
-            refusal = Some(RejectReason::Full { capacity: self.capacity });
-        }
-        if let Some(reason) = refusal {
-            self.forget_empty_groups();
-            self.rejects += 1;
-            return Err(reason);
-        }
-        let limits = self.group(key).limits;
-        let (now, retire_at) = (self.now, self.now.saturating_add(limits.max_lifetime));
-        let deadline = now.saturating_add(patience.min(limits.idle_timeout)).min(retire_at);
-        let group = self.group(key);
-        if leased {
-            group.leased += 1;
-        } else {
-            group.idle.push(id);
-        }
-        let (uses, stamp, born) = (u64::from(leased), now, now);
-        let (doomed, invalid, drained) = (false, false, false);
-        self.connections.insert(
-            id,
-            Connection {
-                key,
-                born,
-                stamp,
-                deadline,
-                retire_at,
-                patience,
-                uses,
-                doomed,
-                invalid,
-                drained,
-                leased,
-            },
-        );
-        self.inserts += 1;
-        Ok(())
-    }
-
-    fn refusal(&mut self, key: u8, patience: u64, leased: bool) -> Option<RejectReason> {
-        let closed = self.closed;
-        let group = self.group(key);
-        let Limits { idle_timeout, max_idle, .. } = group.limits;
-        if closed {
-            Some(RejectReason::Closed)
-        } else if group.draining {
-            Some(RejectReason::Draining)
-        } else if !leased && patience.min(idle_timeout) == 0 {
-            Some(RejectReason::NeverIdle)
-        } else {
-            let max_idle = max_idle.filter(|&cap| !leased && group.idle.len() >= cap);
-            max_idle.map(|max_idle| RejectReason::GroupFull { max_idle })
         }
     }
 
@@ -362,67 +230,32 @@ impl Oracle {
         idle.map(|(&id, c)| (c.key, id, told(c))).collect()
     }
 
-    /// Closes the idle connections for which `which` says so.
-    pub fn close_idle(&mut self, reason: CloseReason, which: impl Fn(u8, u32, Told) -> bool) {
-        for (key, id, told) in self.idle() {
-            if which(key, id, told) {
-                self.close_one(id, reason);
-            }
-        }
+    /// Whether an idle connection is among the youngest of its group, which are exempt
+    /// from its idle timeout.
+    pub fn is_exempt(&self, id: u32) -> bool {
+        let connection = &self.connections[&id];
+        let group = &self.groups[&connection.key];
+        let stays = |other: &&u32| {
+            let other = &self.connections[other];
+            self.now < other.hard_end() && !other.invalid
+        };
+        let younger = group.idle.iter().rev().take_while(|&&other| other != id).filter(stays);
+        let spared = if group.limits.idle_timeout == 0 { 0 } else { group.limits.min_idle };
+        self.now < connection.hard_end() && !connection.invalid && younger.count() < spared
     }
 
-    pub fn invalidate(&mut self, which: impl Fn(u8) -> bool) {
-        for connection in self.connections.values_mut().filter(|c| which(c.key)) {
-            connection.invalid = true;
-        }
+    /// What a probe would find against a connection.
+    pub fn fault(&self, id: u32) -> Option<CloseReason> {
+        let (reason, _) = self.connections[&id].fate?;
+        (self.probing != Probing::Off).then_some(reason)
     }
 
-    /// Closes what is idle and was invalidated.
-    pub fn close_unfit(&mut self) {
-        for (_, id, _) in self.idle() {
-            if self.connections[&id].invalid {
-                self.close_one(id, CloseReason::Invalidated);
-            }
-        }
-    }
-
-    pub fn drain(&mut self, key: u8) {
-        self.group(key).draining = true;
-        for connection in self.connections.values_mut().filter(|c| c.key == key) {
-            connection.drained = true;
-        }
-        self.close_idle(CloseReason::Drained, |other, _, _| other == key);
-    }
-
-    pub fn resume(&mut self, key: u8) {
-        if let Some(group) = self.groups.get_mut(&key) {
-            group.draining = false;
-        }
-        self.forget_empty_groups();
-    }
-
-    /// Maintenance must close what was invalidated, and what expired a tick ago; it
-    /// may close what expired less than a tick ago. `did` says what it has closed for
-    /// that. And then what is too many, and nothing else. Returns how many of both.
-    pub fn maintain(&mut self, tick: u64, did: impl Fn(u32) -> bool) -> usize {
-        let mut expired = 0;
-        for (_, id, _) in self.idle() {
-            let connection = &self.connections[&id];
-            if connection.invalid {
-                self.close_one(id, CloseReason::Invalidated);
-            } else if self.now >= connection.deadline
-                && (self.now - connection.deadline >= tick || did(id))
-            {
-                let ended = self.now >= connection.retire_at;
-                self.close_one(id, if ended { CloseReason::Lifetime } else { CloseReason::Idle });
-                expired += 1;
-            }
-        }
-        expired + self.shrink()
-    }
-
-    pub fn close(&mut self) {
-        self.closed = true;
-        self.close_idle(CloseReason::Closed, |_, _, _| true);
+    /// Something happens at the other end of a connection. False if it had happened before.
+    pub fn suffer(&mut self, id: u32, reason: CloseReason) -> bool {
+        let now = self.now;
+        let connection = self.connections.get_mut(&id).unwrap();
+        let first = connection.fate.is_none();
+        connection.fate.get_or_insert((reason, now));
+        first
     }
 }

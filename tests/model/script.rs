@@ -1,8 +1,10 @@
 //! What may happen to a pool.
 
 use proptest::prelude::*;
+use slabpool::CloseReason;
 
 use crate::oracle::{Limits, NEVER, Rule};
+use crate::wire::Probing;
 
 pub const KEYS: u8 = 3;
 
@@ -12,32 +14,96 @@ pub struct Setup {
     pub capacity: usize,
     pub lanes: usize,
     pub defaults: Limits,
+    pub probing: Probing,
 }
 
 #[derive(Clone, Debug)]
 pub enum Op {
-    Get { key: u8, owned: bool },
-    GetIf { key: u8, rule: Rule },
-    Insert { key: u8 },
-    Put { key: u8, patience: u64, count: usize },
-    Release { at: usize },
-    CloseLease { at: usize },
-    DropLease { at: usize },
-    Detach { at: usize },
-    Take { at: usize, alive: bool },
-    Evict { at: usize, alive: bool, count: usize },
+    Get {
+        key: u8,
+        owned: bool,
+    },
+    GetIf {
+        key: u8,
+        rule: Rule,
+    },
+    Insert {
+        key: u8,
+    },
+    Put {
+        key: u8,
+        patience: u64,
+        count: usize,
+    },
+    Release {
+        at: usize,
+    },
+    ReleaseWith {
+        at: usize,
+        patience: Option<u64>,
+        uses: Option<u64>,
+    },
+    CloseDead {
+        at: usize,
+    },
+    /// Something happens at the other end.
+    Suffer {
+        at: usize,
+        reason: CloseReason,
+    },
+    CloseLease {
+        at: usize,
+    },
+    DropLease {
+        at: usize,
+    },
+    Detach {
+        at: usize,
+    },
+    Take {
+        at: usize,
+        alive: bool,
+    },
+    Evict {
+        at: usize,
+        alive: bool,
+        count: usize,
+    },
     Clear,
-    ClearGroup { key: u8 },
-    Retain { rule: Rule, odd: bool },
+    ClearGroup {
+        key: u8,
+    },
+    Retain {
+        rule: Rule,
+        odd: bool,
+    },
     Invalidate,
-    InvalidateGroup { key: u8 },
-    Configure { key: u8, own: Option<Limits> },
-    Drain { key: u8 },
-    Resume { key: u8 },
-    Reconfigure { capacity: Option<usize>, defaults: Option<Limits> },
-    Handle { key: u8 },
-    DropHandle { at: usize },
-    Advance { ms: u64 },
+    InvalidateGroup {
+        key: u8,
+    },
+    Configure {
+        key: u8,
+        own: Option<Limits>,
+    },
+    Drain {
+        key: u8,
+    },
+    Resume {
+        key: u8,
+    },
+    Reconfigure {
+        capacity: Option<usize>,
+        defaults: Option<Limits>,
+    },
+    Handle {
+        key: u8,
+    },
+    DropHandle {
+        at: usize,
+    },
+    Advance {
+        ms: u64,
+    },
     Maintain,
     Close,
 }
@@ -48,12 +114,15 @@ fn timeout() -> impl Strategy<Value = u64> {
 
 fn limits() -> impl Strategy<Value = Limits> {
     let max_idle = prop_oneof![3 => Just(None), 1 => (0..4_usize).prop_map(Some)];
+    let min_idle = prop_oneof![2 => Just(0), 1 => 1..4_usize];
     let max_uses = prop_oneof![3 => Just(u64::MAX), 1 => 1..5_u64];
-    (timeout(), prop_oneof![2 => Just(NEVER), 1 => timeout()], max_idle, max_uses).prop_map(
-        |(idle_timeout, max_lifetime, max_idle, max_uses)| Limits {
+    let max_lifetime = prop_oneof![2 => Just(NEVER), 1 => timeout()];
+    (timeout(), max_lifetime, max_idle, min_idle, max_uses).prop_map(
+        |(idle_timeout, max_lifetime, max_idle, min_idle, max_uses)| Limits {
             idle_timeout,
             max_lifetime,
             max_idle,
+            min_idle: min_idle.min(max_idle.unwrap_or(usize::MAX)),
             max_uses,
         },
     )
@@ -68,10 +137,18 @@ pub fn setup() -> impl Strategy<Value = Setup> {
         idle_timeout: 30_000,
         max_lifetime: NEVER,
         max_idle: None,
+        min_idle: 0,
         max_uses: u64::MAX,
     })];
-    (capacity(), prop_oneof![2 => Just(1), 1 => Just(3)], limits)
-        .prop_map(|(capacity, lanes, defaults)| Setup { capacity, lanes, defaults })
+    let probing = prop_oneof![
+        2 => Just(Probing::Off),
+        1 => Just(Probing::Ask(NEVER)),
+        2 => timeout().prop_map(|interval| Probing::Ask(interval.max(1))),
+        3 => Just(Probing::Watch),
+    ];
+    (capacity(), prop_oneof![2 => Just(1), 1 => Just(3)], limits, probing).prop_map(
+        |(capacity, lanes, defaults, probing)| Setup { capacity, lanes, defaults, probing },
+    )
 }
 
 fn rule() -> impl Strategy<Value = Rule> {
@@ -97,6 +174,13 @@ fn op() -> impl Strategy<Value = Op> {
         5 => (key(), patience, count())
             .prop_map(|(key, patience, count)| Op::Put { key, patience, count }),
         5 => at().prop_map(|at| Op::Release { at }),
+        3 => (at(), prop::option::of(timeout()), prop::option::of(0..4_u64))
+            .prop_map(|(at, patience, uses)| Op::ReleaseWith { at, patience, uses }),
+        1 => at().prop_map(|at| Op::CloseDead { at }),
+        4 => (at(), any::<bool>()).prop_map(|(at, data)| Op::Suffer {
+            at,
+            reason: if data { CloseReason::UnexpectedData } else { CloseReason::Dead },
+        }),
         1 => at().prop_map(|at| Op::CloseLease { at }),
         1 => at().prop_map(|at| Op::DropLease { at }),
         1 => at().prop_map(|at| Op::Detach { at }),
