@@ -21,7 +21,7 @@
 
 mod common;
 
-use common::{Work, bound, pairs};
+use common::{Work, bound, pairs, variants};
 use iai_callgrind::{library_benchmark, library_benchmark_group, main};
 
 const OPERATIONS: u64 = 1_000;
@@ -44,6 +44,16 @@ fn get_and_release(work: Work) -> Work {
 }
 
 #[library_benchmark]
+#[bench::replaced(warm(variants::replaced()))]
+#[bench::probed(warm(variants::probed()))]
+#[bench::watched(warm(variants::watched()))]
+#[bench::watched_displaced(warm(variants::displaced()))]
+fn handle(work: Work) -> Work {
+    work(0, OPERATIONS);
+    work
+}
+
+#[library_benchmark]
 #[bench::slabpool_insert_detach(warm(bound::slabpool_churn_handle()))]
 #[bench::slabpool_put_new_key(warm(bound::slabpool_put_new_key()))]
 #[bench::slabpool_put_one_key(warm(bound::slabpool_put_one_key()))]
@@ -54,5 +64,5 @@ fn insert(work: Work) -> Work {
     work
 }
 
-library_benchmark_group!(name = operations; benchmarks = get_and_release, insert);
+library_benchmark_group!(name = operations; benchmarks = get_and_release, handle, insert);
 main!(library_benchmark_groups = operations);

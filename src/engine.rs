@@ -15,7 +15,7 @@ use crate::core::seat::{Mark, Seat};
 use crate::core::state::Phase;
 use crate::core::stock::Stock;
 use crate::core::tagged::NIL;
-use crate::core::ticket::{Claim, SPARE};
+use crate::core::ticket::{Claim, SPARE, Ticket};
 use crate::core::{Core, Found};
 use crate::directory::Directory;
 use crate::drain::outdated;
@@ -116,18 +116,33 @@ impl<K, C> Engine<K, C> {
     /// A seat that is leased to the caller, and the ticket that it had.
     #[inline(always)]
     fn lease_home(&self, group: &Members<K>, now: u64) -> Option<(&Seat, u32)> {
-        let mut left_over = NIL;
-        if let Some((ticket, seat)) = group.lanes.pop_home(&self.core) {
-            if seat.state.claim(seat.ticket.incarnation()).is_ok() {
-                let Some(fault) = self.fault(seat, group, now) else {
-                    return Some((seat, ticket));
-                };
-                return self.pass_over(RawLease::new(seat, ticket, now, true), fault, group);
-            } else {
-                left_over = ticket;
-            }
+        let Some((ticket, seat)) = group.lanes.pop_home(&self.core) else {
+            return self.lease_spare(group, now);
+        };
+        if seat.state.claim(seat.ticket.incarnation()).is_err() {
+            return self.search(group, now, ticket, Met::default());
         }
-        self.search(group, now, left_over, Met::default())
+        match self.fault(seat, group, now) {
+            None => Some((seat, ticket)),
+            Some(fault) => self.pass_over(RawLease::new(seat, ticket, now, true), fault, group),
+        }
+    }
+
+    /// As [`Engine::lease_home`], for a connection whose ticket is a spare. As common, for
+    /// some time, where connections were replaced; a miss comes here as well.
+    #[inline(never)]
+    fn lease_spare(&self, group: &Members<K>, now: u64) -> Option<(&Seat, u32)> {
+        let Some((ticket, found)) = group.lanes.pop_spare(&self.core) else {
+            return self.search(group, now, NIL, Met::default());
+        };
+        let seat = found.seat;
+        if seat.state.claim(found.ticket.incarnation()).is_err() {
+            return self.search(group, now, ticket, Met::default());
+        }
+        match self.fault(seat, group, now) {
+            None => Some((seat, ticket)),
+            Some(fault) => self.pass_over(RawLease::new(seat, ticket, now, true), fault, group),
+        }
     }
 
     /// As [`Engine::lease_home`], with all that may come in between. `left_over` is a
@@ -268,14 +283,21 @@ impl<K, C> Engine<K, C> {
             return self.end(lease, reason);
         }
         let claim = Claim { seat: record.seat, incarnation };
-        let ticket = if lease.ticket & SPARE == 0 {
-            lease.ticket
-        } else {
-            self.core.prefer_home(lease.ticket, claim.seat)
-        };
         let cap = group.limits.max_idle();
         // SAFETY: the caller holds the pool, and with it the stock (N1).
         let lanes = unsafe { group.lanes.lasting() };
+        if lease.ticket & SPARE == 0 {
+            self.rest(seat, claim, &seat.ticket, lease.ticket, lanes, cap);
+        } else {
+            self.shelve_spare(seat, claim, lease.ticket, lanes, cap);
+        }
+    }
+
+    /// As [`Engine::shelve`], with the seat's own ticket instead of the spare if that has
+    /// come home meanwhile.
+    #[inline(never)]
+    fn shelve_spare(&self, seat: &Seat, claim: Claim, spare: u32, lanes: &Lanes, cap: u32) {
+        let ticket = self.core.prefer_home(spare, seat, claim.seat);
         self.shelve(seat, claim, ticket, lanes, cap);
     }
 
@@ -287,6 +309,12 @@ impl<K, C> Engine<K, C> {
     #[inline(always)]
     pub fn shelve(&self, seat: &Seat, claim: Claim, ticket: u32, lanes: &Lanes, cap: u32) {
         let own = Found::of(&self.core, seat, ticket);
+        self.rest(seat, claim, own, ticket, lanes, cap);
+    }
+
+    /// As [`Engine::shelve`], with the ticket and its number.
+    #[inline(always)]
+    fn rest(&self, seat: &Seat, claim: Claim, own: &Ticket, ticket: u32, lanes: &Lanes, cap: u32) {
         own.set_incarnation(claim.incarnation);
         seat.state.rest(claim.incarnation);
         if cap == Limits::UNCAPPED {

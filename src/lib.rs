@@ -79,6 +79,7 @@ mod reconfigure;
 mod remove;
 mod retirement;
 mod settings;
+mod shard;
 mod stats;
 mod store;
 mod sync;

@@ -2,6 +2,7 @@
 //! to lease, is told of those that it can watch, and asks the others now and then.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::{Context, Poll};
 
 use crate::config::Probe;
 use crate::connection::Liveness;
@@ -63,20 +64,42 @@ impl<K, C> Engine<K, C> {
     /// # Safety
     ///
     /// The caller owns the seat, which has number `index`.
+    #[inline(always)]
     pub unsafe fn listen(&self, seat: &Seat, index: u32) -> Result<(), CloseReason> {
-        let Probe::Watch { poll, .. } = &self.config.probe else {
+        let Probe::Watch { poll, .. } = self.config.probe else {
             // SAFETY: by the caller's promise.
             return unsafe { self.ask_liveness(seat) };
         };
+        // SAFETY: by the caller's promise; seats are covered when they are filled.
+        if unsafe { self.bells.is_listening(index) } {
+            return Ok(());
+        }
+        // SAFETY: by the caller's promise.
+        unsafe { self.listen_anew(seat, index, poll) }
+    }
+
+    /// As [`Engine::listen`], if the bell is not registered any more.
+    ///
+    /// # Safety
+    ///
+    /// As [`Engine::listen`], of a pool that watches.
+    #[inline(never)]
+    unsafe fn listen_anew(
+        &self,
+        seat: &Seat,
+        index: u32,
+        poll: fn(&mut C, &mut Context<'_>) -> Poll<Liveness>,
+    ) -> Result<(), CloseReason> {
         // SAFETY: the caller owns the seat (S2).
         let record = unsafe { record_of::<K, C>(seat) };
         // SAFETY: as above, and there is no other reference.
         let connection = unsafe { record.connection_mut() };
-        // SAFETY: by the caller's promise; seats are covered when they are filled.
-        let listen = || unsafe { self.bells.listen(index, |cx| poll(connection, cx)) };
-        let was_watched = self.bells.is_watched(index);
-        self.verdict(listen)?;
-        if was_watched && !self.bells.is_watched(index) {
+        let mut lost = false;
+        self.verdict(|| {
+            // SAFETY: by the caller's promise; seats are covered when they are filled.
+            unsafe { self.bells.listen(index, &mut lost, |cx| poll(connection, cx)) }
+        })?;
+        if lost {
             self.hurry_probe(index);
         }
         Ok(())

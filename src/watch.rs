@@ -70,12 +70,26 @@ impl Bells {
 
     /// Whether the connection in a seat was found to be watched when it became idle.
     pub fn is_watched(&self, seat: u32) -> bool {
-        // Relaxed: published with the state (S3); wrong for a moment at worst.
-        self.hooks.get(seat).watched.load(Ordering::Relaxed)
+        self.hooks.get(seat).is_watched()
+    }
+
+    /// Whether the bell of a seat is registered still, and was not rung.
+    ///
+    /// # Safety
+    ///
+    /// As [`Bells::listen`].
+    #[inline(always)]
+    pub unsafe fn is_listening(&self, seat: u32) -> bool {
+        self.hooks.get(seat).bell.with(|place| {
+            // SAFETY: W1, by the caller's promise.
+            let watcher = unsafe { &*place };
+            watcher.as_ref().is_some_and(Watcher::is_listening)
+        })
     }
 
     /// Sees to it that the bell of a seat rings when something happens to its
-    /// connection, by `poll`, unless it is registered already.
+    /// connection, by `poll`. `lost` becomes true if it was watched before, and cannot be
+    /// any more.
     ///
     /// # Safety
     ///
@@ -83,6 +97,7 @@ impl Bells {
     pub unsafe fn listen(
         &self,
         seat: u32,
+        lost: &mut bool,
         poll: impl FnOnce(&mut Context<'_>) -> Poll<Liveness>,
     ) -> Liveness {
         let hook = self.hooks.get(seat);
@@ -90,10 +105,8 @@ impl Bells {
             // SAFETY: W1, by the caller's promise.
             let place = unsafe { &mut *place };
             let watcher = place.as_mut().expect("a seat that was covered has a bell");
-            if watcher.is_listening() {
-                return Liveness::Alive;
-            }
             let answer = watcher.listen(poll);
+            *lost = hook.is_watched() && !answer.is_pending();
             hook.set_watched(answer.is_pending());
             match answer {
                 Poll::Pending => Liveness::Alive,
@@ -145,6 +158,11 @@ impl Record for Hook {
 }
 
 impl Hook {
+    fn is_watched(&self) -> bool {
+        // Relaxed: published with the state (S3); wrong for a moment at worst.
+        self.watched.load(Ordering::Relaxed)
+    }
+
     fn set_watched(&self, watched: bool) {
         // Relaxed: published with the state (S3).
         self.watched.store(watched, Ordering::Relaxed);
@@ -190,6 +208,7 @@ impl Watcher {
     /// Who wakes it takes the reference away first, or rings first. If neither is seen
     /// here, the reaper hears of it, and looks when the connection is idle. Who replaces
     /// it does so on the path of the owner.
+    #[inline(always)]
     fn is_listening(&self) -> bool {
         self.bell.state.is_listening() && self.references() == self.registered
     }

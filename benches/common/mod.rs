@@ -3,6 +3,7 @@
 
 pub mod bound;
 pub mod pairs;
+pub mod variants;
 
 use std::hash::Hash;
 use std::sync::Barrier;

@@ -1,15 +1,14 @@
 //! Connections to be pooled, and who has their other ends.
 
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 
 use slabpool::{Connection, Liveness};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::task::unconstrained;
 
 use crate::probes::{self, Knell};
 
@@ -65,26 +64,11 @@ impl Wire for Socket {
 
 impl Connection for Socket {
     fn liveness(&mut self) -> Liveness {
-        match self.stream.try_read(&mut [0]) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Liveness::Alive,
-            Ok(1..) => Liveness::UnexpectedData,
-            Ok(0) | Err(_) => Liveness::Closed,
-        }
+        self.stream.liveness()
     }
 
     fn poll_liveness(&mut self, cx: &mut Context<'_>) -> Poll<Liveness> {
-        loop {
-            let stream = &self.stream;
-            // Not kept waiting by what its task has done before.
-            let ready = pin!(unconstrained(std::future::poll_fn(|cx| stream.poll_read_ready(cx))));
-            if ready!(ready.poll(cx)).is_err() {
-                return Poll::Ready(Liveness::Closed);
-            }
-            match self.liveness() {
-                Liveness::Alive => {}
-                other => return Poll::Ready(other),
-            }
-        }
+        self.stream.poll_liveness(cx)
     }
 }
 

@@ -28,6 +28,24 @@ fn compaction_hides_nothing_from_get() {
     });
 }
 
+/// The top is a spare of a seat whose own ticket lies below it, void: compaction sends that
+/// home while the connection is in use, or copies the spare.
+#[test]
+fn a_spare_on_top_is_found_while_the_rest_is_compacted() {
+    check(3, || {
+        let bench = Arc::new(Bench::replaced(0, 1));
+        let other = spawn(&bench, |bench| {
+            bench.lanes.compact(&bench.core);
+        });
+        for _ in 0..2 {
+            let held = bench.get().expect("one is idle");
+            bench.release(held);
+        }
+        other.join().unwrap();
+        bench.account(1);
+    });
+}
+
 /// The only connection lies in the oldest stack, and is copied to the middle one.
 #[test]
 fn the_only_connection_is_found_while_it_is_moved() {

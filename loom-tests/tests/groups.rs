@@ -92,3 +92,79 @@ fn a_put_survives_the_end_of_a_handle() {
         ledger.settle(pool, 1);
     });
 }
+
+/// Two threads put under keys of their own into a shard that is full: both would split it.
+#[test]
+fn a_shard_is_split_once() {
+    check(2, || {
+        let ledger = Ledger::default();
+        let pool = builder().build().unwrap();
+        pool.put(&1, ledger.connection(0)).unwrap();
+        let connection = ledger.connection(1);
+        let other = thread::spawn({
+            let pool = pool.clone();
+            move || {
+                pool.put(&2, connection).unwrap();
+                assert!(pool.get(&2).map(|lease| lease.release()).is_some(), "it was put in");
+            }
+        });
+        pool.put(&3, ledger.connection(2)).unwrap();
+        assert!(pool.get(&3).map(|lease| lease.release()).is_some(), "it was put in");
+        other.join().unwrap();
+        assert_eq!(pool.status().groups, 3);
+        for key in 1..=3 {
+            assert_eq!(pool.group_status(&key).idle, 1);
+        }
+        ledger.settle(pool, 3);
+    });
+}
+
+/// A group is found while its shard is split.
+#[test]
+fn a_group_is_found_while_its_shard_is_split() {
+    check(3, || {
+        let ledger = Ledger::default();
+        let pool = builder().build().unwrap();
+        pool.put(&1, ledger.connection(0)).unwrap();
+        let connection = ledger.connection(1);
+        let other = thread::spawn({
+            let pool = pool.clone();
+            move || {
+                pool.put(&2, connection).unwrap();
+            }
+        });
+        let lease = pool.get(&1).expect("it is there all the time");
+        lease.touch();
+        lease.release();
+        other.join().unwrap();
+        assert_eq!(pool.group_status(&1).idle, 1);
+        assert_eq!(pool.group_status(&2).idle, 1);
+        ledger.settle(pool, 2);
+    });
+}
+
+/// A group goes, and comes back, while its shard is split.
+#[test]
+fn a_group_that_goes_while_its_shard_is_split_is_gone() {
+    check(2, || {
+        let ledger = Ledger::default();
+        let pool = builder().build().unwrap();
+        pool.put(&1, ledger.connection(0)).unwrap();
+        let connection = ledger.connection(1);
+        let other = thread::spawn({
+            let pool = pool.clone();
+            move || {
+                pool.put(&2, connection).unwrap();
+            }
+        });
+        pool.get(&1).expect("it is idle").close();
+        assert!(pool.get(&1).is_none(), "it was closed");
+        pool.put(&1, ledger.connection(2)).unwrap();
+        assert!(pool.get(&1).map(|lease| lease.release()).is_some(), "it was put in");
+        other.join().unwrap();
+        assert_eq!(pool.status().groups, 2);
+        assert_eq!(pool.group_status(&1).idle, 1);
+        assert_eq!(pool.group_status(&2).idle, 1);
+        ledger.settle(pool, 3);
+    });
+}

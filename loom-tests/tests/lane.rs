@@ -147,6 +147,26 @@ fn trim_takes_only_void_tickets() {
     });
 }
 
+/// Two threads take connections of which one has a spare, and a seat whose own ticket lies
+/// at the bottom, void. Whoever meets that sends it home, perhaps just when the spare is
+/// given up for it.
+#[test]
+fn a_spare_gives_way_to_the_ticket_that_comes_home() {
+    check(3, || {
+        let bench = Arc::new(Bench::replaced(0, 2));
+        let rounds = |bench: &Bench| {
+            let (first, second) = (bench.get(), bench.get());
+            for held in [first, second].into_iter().flatten() {
+                bench.release(held);
+            }
+        };
+        let other = spawn(&bench, rounds);
+        rounds(&bench);
+        other.join().unwrap();
+        bench.account(2);
+    });
+}
+
 /// A thread of the first lane gets while another moves connections between lanes: at
 /// each moment at least one is idle, though not always the same.
 #[test]

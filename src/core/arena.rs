@@ -19,13 +19,13 @@ use crate::sync::{AtomicPtr, AtomicU32, Ordering};
 
 /// Records in the first chunk; small in models, where each costs time.
 const FIRST_BITS: u32 = if cfg!(slabpool_loom) { 2 } else { 6 };
-const FIRST: u32 = 1 << FIRST_BITS;
+pub const FIRST: u32 = 1 << FIRST_BITS;
 /// One place for each number of leading zeros; a few are never used.
 const CHUNKS: usize = u32::BITS as usize;
 /// Indices are below this.
 pub const INDEX_LIMIT: u32 = (1 << (INDEX_BITS - 1)) - FIRST;
 
-/// What an [`Arena`] stores.
+/// What an [`Arena`] stores, if it keeps account of what is free.
 pub trait Record: Default {
     /// The link of the free list. Only the arena touches it while the record is
     /// free, only the owner while it is not.
@@ -41,14 +41,6 @@ pub struct Arena<R> {
 }
 
 impl<R: Record> Arena<R> {
-    pub fn new() -> Self {
-        Self {
-            chunks: std::array::from_fn(|_| AtomicPtr::new(std::ptr::null_mut())),
-            fresh: AtomicU32::new(0),
-            free: Head::new(),
-        }
-    }
-
     /// Takes a free record, or a new one; the caller owns it. `None` when the
     /// index space is used up.
     pub fn take(&self) -> Option<u32> {
@@ -87,6 +79,16 @@ impl<R: Record> Arena<R> {
             if self.free.publish(top, index) {
                 return;
             }
+        }
+    }
+}
+
+impl<R: Default> Arena<R> {
+    pub fn new() -> Self {
+        Self {
+            chunks: std::array::from_fn(|_| AtomicPtr::new(std::ptr::null_mut())),
+            fresh: AtomicU32::new(0),
+            free: Head::new(),
         }
     }
 
@@ -220,9 +222,9 @@ impl<R> Drop for Arena<R> {
     }
 }
 
-impl<R: Record> fmt::Debug for Arena<R> {
+impl<R> fmt::Debug for Arena<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Arena").field("high_water", &self.high_water()).finish_non_exhaustive()
+        f.debug_struct("Arena").field("fresh", &self.fresh).finish_non_exhaustive()
     }
 }
 

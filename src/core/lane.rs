@@ -152,6 +152,24 @@ impl Lane {
         }
     }
 
+    /// As [`Lane::pop_home`], for a spare: the newest connection has one while its seat's
+    /// own ticket lies further down, left there by another connection.
+    #[inline(always)]
+    pub fn pop_spare<'a>(&self, core: &'a Core) -> Option<(u32, Found<'a>)> {
+        // Relaxed: as in `pop`.
+        let head = &self.heads[stack(self.epoch.load(Ordering::Relaxed))];
+        loop {
+            let top = head.load();
+            if top.index() < SPARE || top.is_empty() {
+                return None;
+            }
+            let found = core.find_spare(top.index());
+            if head.unlink(top, found.ticket.below()) {
+                return Some((top.index(), found));
+            }
+        }
+    }
+
     /// The stacks from the newest to the oldest.
     fn below(&self, epoch: u64) -> impl Iterator<Item = &Head> {
         (0..STACKS as u64).map(move |age| &self.heads[stack(epoch.wrapping_sub(age))])

@@ -65,6 +65,12 @@ impl Lanes {
         self.own().pop_home(core)
     }
 
+    /// See [`Lane::pop_spare`]: from the caller's lane. `None` proves nothing.
+    #[inline(always)]
+    pub fn pop_spare<'a>(&self, core: &'a Core) -> Option<(u32, Found<'a>)> {
+        self.own().pop_spare(core)
+    }
+
     /// Takes the newest ticket of the caller's lane, or of another one. The caller
     /// owns it. `None` proves that all lanes were empty at one moment.
     ///

@@ -60,7 +60,7 @@ impl<'a> Found<'a> {
     /// A ticket found by way of its seat: the seat's own, or a spare.
     #[inline(always)]
     pub fn of(core: &'a Core, seat: &'a Seat, ticket: u32) -> &'a Ticket {
-        if ticket & SPARE == 0 { &seat.ticket } else { core.find_spare(ticket).ticket }
+        if ticket & SPARE == 0 { &seat.ticket } else { core.spare(ticket) }
     }
 
     #[inline(always)]
@@ -110,12 +110,25 @@ impl Core {
             let seat = self.seats.get(ticket);
             Found { ticket: &seat.ticket, seat, seat_index: ticket }
         } else {
-            self.find_spare(ticket)
+            self.find_spare_apart(ticket)
         }
     }
 
+    /// As [`Core::find_spare`], where the other case is the common one.
     #[cold]
-    fn find_spare(&self, ticket: u32) -> Found<'_> {
+    fn find_spare_apart(&self, ticket: u32) -> Found<'_> {
+        self.find_spare(ticket)
+    }
+
+    /// A spare by its number, without the seat that it names.
+    #[inline(always)]
+    pub fn spare(&self, ticket: u32) -> &Ticket {
+        &self.spares.get(ticket & !SPARE).ticket
+    }
+
+    /// A spare by its number, and the seat that it names.
+    #[inline(always)]
+    pub fn find_spare(&self, ticket: u32) -> Found<'_> {
         let spare = self.spares.get(ticket & !SPARE);
         let seat_index = spare.seat();
         Found { ticket: &spare.ticket, seat: self.seats.get(seat_index), seat_index }
@@ -136,11 +149,11 @@ impl Core {
 
     /// Changes a spare for the seat's own ticket, if that is at home. The caller
     /// owns the seat and the spare.
-    #[cold]
-    pub fn prefer_home(&self, spare: u32, seat: u32) -> u32 {
-        if self.seats.get(seat).ticket.leave_home() {
+    #[inline(always)]
+    pub fn prefer_home(&self, spare: u32, seat: &Seat, index: u32) -> u32 {
+        if seat.ticket.leave_home() {
             self.give_ticket(spare);
-            seat
+            index
         } else {
             spare
         }

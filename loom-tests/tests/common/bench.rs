@@ -50,14 +50,29 @@ impl Bench {
         Held { ticket: self.core.take_ticket(seat).unwrap(), claim: Claim { seat, incarnation } }
     }
 
+    /// As [`Bench::layered`], with one more connection on top: it has the seat of the
+    /// oldest of the others, which has gone and left its ticket below, and so a spare.
+    pub fn replaced(middle: usize, current: usize) -> Self {
+        let bench = Self::layered(middle, current);
+        assert!(bench.evict(0));
+        bench.core.seats.give(0);
+        let held = bench.fresh();
+        assert_eq!(held.claim.seat, 0);
+        assert_ne!(held.ticket, 0, "the seat's own ticket is away");
+        bench.release(held);
+        bench
+    }
+
     pub fn touch(&self, claim: Claim) {
         self.cells[claim.seat as usize].with_mut(|_| {});
     }
 
-    /// What `Engine::lease` does: one attempt at the common case, then all of it.
+    /// What `Engine::lease` does: one attempt at each of the common cases, then all of it.
     pub fn get(&self) -> Option<Held> {
         let home = self.lanes.pop_home(&self.core).map(|(ticket, _)| ticket);
-        let mut popped = home.map(|ticket| (ticket, self.core.find(ticket)));
+        let mut popped = home
+            .map(|ticket| (ticket, self.core.find(ticket)))
+            .or_else(|| self.lanes.pop_spare(&self.core));
         while let Some((ticket, found)) = popped.take().or_else(|| self.lanes.pop(&self.core)) {
             let claim = found.claim();
             if found.seat.state.claim(claim.incarnation).is_ok() {
@@ -74,8 +89,11 @@ impl Bench {
     pub fn ready(&self, held: &Held) -> u32 {
         self.touch(held.claim);
         let Claim { seat, incarnation } = held.claim;
-        let ticket =
-            if held.ticket == seat { seat } else { self.core.prefer_home(held.ticket, seat) };
+        let ticket = if held.ticket == seat {
+            seat
+        } else {
+            self.core.prefer_home(held.ticket, self.core.seats.get(seat), seat)
+        };
         self.core.find(ticket).ticket.set_incarnation(incarnation);
         self.core.seats.get(seat).state.rest(incarnation);
         ticket
