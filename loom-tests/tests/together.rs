@@ -46,7 +46,7 @@ fn the_bound_holds(pool: &Pool<u8, Conn>, ledger: &Ledger, first: usize) {
 /// left, and its permits are free.
 #[test]
 fn close_against_eviction_and_shrink() {
-    check(2, || {
+    check(1, || {
         let ledger = Ledger::default();
         let pool = builder().capacity(1).build().unwrap();
         let group = handle(&pool, 1);
@@ -133,7 +133,7 @@ fn close_against_shedding() {
 /// A drain, an eviction for an insertion into another group, and less room.
 #[test]
 fn drain_against_eviction_and_shrink() {
-    check(2, || {
+    check(1, || {
         let ledger = Ledger::default();
         let pool = builder().capacity(1).build().unwrap();
         let (group, other) = (handle(&pool, 1), handle(&pool, 2));
@@ -271,7 +271,7 @@ fn a_release_that_says_something_against_evict_and_put() {
 /// A user, the reaper with something to close, and the end.
 #[test]
 fn a_user_and_the_reaper_against_close() {
-    check(2, || {
+    check(1, || {
         let ledger = Ledger::default();
         let clock = Clock::manual();
         let pool = builder().idle_timeout(TIMEOUT).clock(&clock).build().unwrap();
