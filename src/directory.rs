@@ -321,7 +321,8 @@ impl<K> Directory<K> {
     }
 }
 
-/// In models, what a hash leads to is the same each time.
+/// Keyed at random, so that nobody can choose colliding keys; in models groups are where
+/// they were in the execution before.
 fn hasher() -> RandomState {
     if cfg!(slabpool_loom) { RandomState::with_seeds(1, 2, 3, 4) } else { RandomState::new() }
 }

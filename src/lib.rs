@@ -135,6 +135,13 @@ pub mod model {
         pool.engine().capacity.used()
     }
 
+    /// Changes the capacity as `reconfigure` does, and no other setting, so that models of
+    /// the capacity are of that alone.
+    pub fn set_capacity<K, C>(pool: &crate::Pool<K, C>, capacity: usize) {
+        pool.engine().capacity.set_max(capacity);
+        pool.engine().shrink(usize::MAX);
+    }
+
     /// Says which lane this thread uses, modulo their number.
     pub fn choose_lane(number: usize) {
         NUMBER.with(|own| own.set(number));

@@ -185,8 +185,9 @@ impl<K, C> Engine<K, C> {
     /// are more than the capacity allows. Returns how many it closed, at most
     /// `closes_max`.
     ///
-    /// Several threads close together no more than are too many (B2). An insertion that
-    /// has chosen its victim before the capacity was lowered may come on top of that.
+    /// Several threads close together no more than are too many (B2). An insertion at the
+    /// same time may close others on top of that: it does not wait until those are closed
+    /// that somebody has claimed.
     pub fn shrink(&self, closes_max: usize) -> usize {
         let mut closed = 0;
         while closed < closes_max

@@ -269,3 +269,28 @@ fn two_who_shrink_close_what_is_too_many() {
         ledger.settle(pool, 3);
     });
 }
+
+/// A pool holds one too many, and one is idle: that makes no room, whether an insertion
+/// or maintenance closes it.
+#[test]
+fn no_permit_passes_on_above_the_capacity() {
+    check(3, || {
+        let ledger = Ledger::default();
+        let pool = builder().capacity(2).build().unwrap();
+        let group = handle(&pool, 1);
+        let kept = group.insert_owned(ledger.connection(0)).unwrap();
+        let released = group.insert_owned(ledger.connection(1)).unwrap();
+        set_capacity(&pool, 1);
+        released.release();
+        let connection = ledger.connection(2);
+        let other = with_group(&group, move |group| group.insert_owned(connection).is_err());
+        pool.maintain();
+        assert!(other.join().unwrap(), "the one place is taken");
+        assert_eq!((pool.status().idle, pool.status().leased), (0, 1));
+        assert_eq!(ledger.dropped_in_all(), 2);
+        kept.touch();
+        kept.release();
+        drop(group);
+        ledger.settle(pool, 3);
+    });
+}

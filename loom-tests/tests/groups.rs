@@ -36,7 +36,7 @@ fn a_put_survives_the_end_of_its_group() {
 /// Two threads make the same group. Both use the one that won.
 #[test]
 fn two_puts_make_one_group() {
-    check(3, || {
+    check(2, || {
         let ledger = Ledger::default();
         let pool = builder().build().unwrap();
         let connection = ledger.connection(0);

@@ -13,7 +13,7 @@ fn reason(result: Result<slabpool::Token, slabpool::Rejected<Conn>>) -> Option<R
 /// The cap is lowered while a group comes into being. It has the new one afterwards.
 #[test]
 fn reconfigure_against_put_into_a_new_group() {
-    check(3, || {
+    check(2, || {
         let ledger = Ledger::default();
         let pool = builder().build().unwrap();
         let connection = ledger.connection(0);
@@ -32,7 +32,7 @@ fn reconfigure_against_put_into_a_new_group() {
 /// A group is given settings of its own while those of the pool change: it has both.
 #[test]
 fn reconfigure_against_configure() {
-    check(3, || {
+    check(2, || {
         let ledger = Ledger::default();
         let pool = builder().build().unwrap();
         let group = handle(&pool, 1);
@@ -89,7 +89,7 @@ fn two_reconfigurations_are_both_in_force() {
 /// group is kept, or goes, by what it has.
 #[test]
 fn two_configurations_of_one_group() {
-    check(3, || {
+    check(2, || {
         let ledger = Ledger::default();
         let pool = builder().build().unwrap();
         let group = handle(&pool, 1);
