@@ -353,26 +353,3 @@ fn a_rank_while_the_top_is_used() {
         bench.account(3);
     });
 }
-
-/// A connection that goes from one lane to another while they are read counts once.
-#[test]
-fn a_rank_while_a_connection_changes_lanes() {
-    check(3, || {
-        let bench = Bench::new(2);
-        let held = bench.fresh();
-        bench.core.seats.get(held.claim.seat).stamp.set(5);
-        bench.release(held);
-        let bench = std::sync::Arc::new(bench);
-        let user = spawn(&bench, |bench| {
-            choose_lane(1);
-            let held = bench.get().expect("it is there");
-            // The reading began at 9, or before.
-            bench.core.seats.get(held.claim.seat).stamp.set(9);
-            bench.release(held);
-        });
-        let rank = bench.lanes.rank_of_top(&bench.core, 4, 2, 9, |_| true);
-        assert!(rank.is_none_or(|rank| rank < 2), "{rank:?}");
-        user.join().unwrap();
-        bench.account(1);
-    });
-}
