@@ -11,7 +11,7 @@ use std::time::Duration;
 use bench::{Bench, spawn};
 use common::{Conn, Handle, Ledger, builder, check, handle, with_group};
 use loom::thread;
-use slabpool::model::{Claim, choose_lane};
+use slabpool::model::Claim;
 use slabpool::{Builder, Clock, ManualClock, Pool, RetirementBudget};
 
 const TIMEOUT: Duration = Duration::from_secs(32);
