@@ -62,8 +62,7 @@ pub(crate) struct Engine<K, C> {
     /// Groups of which maintenance had the last reference: they hold a key of the user's.
     pub orphans: SegQueue<Members<K>>,
     pub memory: Memory,
-    /// For the reaper that the first insertion starts.
-    #[cfg_attr(not(feature = "tokio"), expect(dead_code, reason = "the reaper needs it"))]
+    /// For the reaper that the first insertion starts, and for a `Landing`.
     pub me: Weak<Self>,
 }
 

@@ -54,6 +54,8 @@ mod lease;
 mod limits;
 mod liveness;
 mod look;
+#[cfg(any(feature = "tokio", slabpool_loom))]
+pub mod managed;
 mod miss;
 mod pool;
 mod raw_lease;
