@@ -209,6 +209,7 @@ impl<T: Trade> Desk<T> {
         let mut room = self.lock();
         self.word.opened();
         let given = self.hand_over(&mut room.line, lease, Some(by), &mut after);
+        room.line.reopen(by);
         self.allot(&mut room.line, bounds, make, &mut after);
         given
     }

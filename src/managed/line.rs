@@ -184,6 +184,17 @@ impl<W, P, O> Line<W, P, O> {
         place.waker.take()
     }
 
+    /// The connect that was permitted for a place has gone to another one. If it still
+    /// waits, it wants a connect again, before the others.
+    pub fn reopen(&mut self, id: Id) {
+        let Some(place) = self.find(id) else { return };
+        if place.done || place.wish != Wish::Granted {
+            return;
+        }
+        place.wish = Wish::Open;
+        self.prepend(Chain::Wanting, id.index);
+    }
+
     /// The first in the line, and what is known of it.
     pub fn first(&self) -> Option<(Id, &W)> {
         let Some(Cell::Taken(place)) = self.cells.get(self.line.first) else { return None };
@@ -355,6 +366,15 @@ impl<W, P, O> Line<W, P, O> {
         }
     }
 
+    fn prepend(&mut self, chain: Chain, index: usize) {
+        let first = mem::replace(&mut self.ends(chain).first, index);
+        *self.link(chain, index) = Link { before: NONE, after: first };
+        match first {
+            NONE => self.ends(chain).last = index,
+            first => self.link(chain, first).before = index,
+        }
+    }
+
     fn unlink(&mut self, chain: Chain, index: usize) {
         let Link { before, after } = mem::replace(self.link(chain, index), UNLINKED);
         match before {
@@ -419,6 +439,20 @@ mod tests {
         assert_eq!((line.waiting(), line.demand()), (1, 0));
         line.leave(ids[3]);
         assert!(line.is_empty());
+    }
+
+    #[test]
+    fn who_lost_its_connect_to_another_is_the_next_to_have_one() {
+        let mut line = Numbers::default();
+        let ids: Vec<Id> = (0..3).map(|who| line.join(who, true)).collect();
+        line.grant(ids[0], 0);
+        line.grant(ids[1], 0);
+        line.reopen(ids[1]);
+        line.reopen(ids[1]);
+        assert_eq!(line.next_wanting(|_| false), Some(ids[1]));
+        line.grant(ids[1], 0);
+        assert_eq!(line.next_wanting(|_| false), Some(ids[2]));
+        assert_eq!(line.demand(), 3);
     }
 
     #[test]

@@ -135,6 +135,43 @@ async fn a_caller_that_goes_cancels_no_connect() {
     }
 }
 
+/// Whoever's connect has gone to one who came before has the next one.
+#[tokio::test(start_paused = true)]
+async fn a_connect_that_another_one_took_is_made_again() {
+    let peer = Peer::new();
+    let pool =
+        builder(&peer).on_miss(OnMiss::Wait(SECOND)).max_connections_per_group(1).build().unwrap();
+    let lease = pool.acquire_owned(&1).await.unwrap();
+    let patient = spawn(&pool, 1);
+    settle().await;
+    lease.close();
+    // There is nothing to wait for, so this one connects at once, and is second in line.
+    let next = spawn(&pool, 1);
+    patient.await.unwrap().unwrap().close();
+    assert_eq!(next.await.unwrap().unwrap().id, 2);
+}
+
+/// ... and if the last connect of all fails, it is told so.
+#[tokio::test(start_paused = true)]
+async fn a_connect_that_another_one_took_and_another_that_fails() {
+    let peer = Peer::new();
+    let pool = builder(&peer).build().unwrap();
+    peer.set(Mode::Fail(2 * SECOND));
+    let first = spawn(&pool, 1);
+    settle().await;
+    peer.set(Mode::Open(SECOND));
+    let second = spawn(&pool, 1);
+    let lease = first.await.unwrap().unwrap();
+    assert_eq!(lease.id, 1);
+    lease.close();
+    settle().await;
+    // The first one's connect covers it, for as long as that lasts.
+    assert_group(&pool, 0, 0, 1, 1);
+    let outcome = second.await.unwrap();
+    assert!(matches!(outcome, Err(slabpool::managed::AcquireError::Connect(_))));
+    assert_group(&pool, 0, 0, 0, 0);
+}
+
 /// Takes what is idle, and nothing else.
 #[tokio::test]
 async fn try_acquire_opens_nothing() {
