@@ -281,8 +281,27 @@ impl<T: Trade> Desk<T> {
         self.allot(&mut room.line, bounds, make, &mut after);
     }
 
-    /// What is known of the first in the line.
-    pub fn first<R>(&self, read: impl FnOnce(&T::Waiter) -> R) -> Option<R> {
+    /// Hands a connection that is idle to the first in the line, if there are both. `read`
+    /// tells of a waiter what `take` needs to find one that is idle.
+    ///
+    /// One is enough: whoever makes a connection idle comes here.
+    pub fn serve<R>(
+        &self,
+        read: impl Fn(&T::Waiter) -> R,
+        take: impl Fn(R) -> Option<T::Lease>,
+        release: impl Fn(T::Lease),
+    ) {
+        while let Some(found) = self.first(&read) {
+            let Some(lease) = take(found) else { return };
+            match self.give(lease) {
+                Ok(()) => return,
+                // Whoever it was for has gone. Another may have joined since.
+                Err(lease) => release(lease),
+            }
+        }
+    }
+
+    fn first<R>(&self, read: impl FnOnce(&T::Waiter) -> R) -> Option<R> {
         self.lock().line.first().map(|(_, who)| read(who))
     }
 

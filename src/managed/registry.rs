@@ -128,19 +128,17 @@ where
     /// Hands an idle connection, if there is one, to the first in the line.
     #[cold]
     pub fn serve(&self, pool: &Pool<K, Slot<C>>, index: u32) {
-        let desk = self.desk(index);
-        while let Some(members) = desk.first(|caller| Arc::clone(&caller.members)) {
-            // A look first: to find nothing would count as a miss.
-            if members.lanes.live(&pool.engine().core) == 0 {
-                return;
-            }
-            let Some(raw) = pool.engine().lease(&members) else { return };
-            match desk.give(Lease::new(pool.clone(), raw)) {
-                Ok(()) => return,
-                // Whoever it was for has gone. Another may have joined since.
-                Err(lease) => lease.release(),
-            }
-        }
+        let engine = pool.engine();
+        self.desk(index).serve(
+            |caller| Arc::clone(&caller.members),
+            |members| {
+                // A look first: to find nothing would count as a miss.
+                let any = members.lanes.live(&engine.core) > 0;
+                let raw = if any { engine.lease(&members) } else { None };
+                raw.map(|raw| Lease::new(pool.clone(), raw))
+            },
+            Lease::release,
+        );
     }
 
     /// A desk that was left empty goes.
