@@ -105,9 +105,9 @@ async fn first_sound<P: Borrow<Pool<K, C>>, K, C>(
         }
         let mut lease = Unsound::new(lease);
         if check(lease.connection()).await {
-            return Some(lease.is_sound());
+            return Some(lease.passed());
         }
-        lease.is_dead();
+        lease.failed();
     }
     None
 }
@@ -126,12 +126,12 @@ impl<P: Borrow<Pool<K, C>>, K, C> Unsound<P, K, C> {
     }
 
     /// It has passed.
-    pub fn is_sound(mut self) -> Lease<P, K, C> {
+    pub fn passed(mut self) -> Lease<P, K, C> {
         self.0.take().expect("the check is not over")
     }
 
     /// It has not passed.
-    pub fn is_dead(mut self) {
+    pub fn failed(mut self) {
         self.0.take().into_iter().for_each(Lease::close_dead);
     }
 }

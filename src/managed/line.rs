@@ -445,12 +445,12 @@ mod tests {
     fn who_lost_its_connect_to_another_is_the_next_to_have_one() {
         let mut line = Numbers::default();
         let ids: Vec<Id> = (0..3).map(|who| line.join(who, true)).collect();
-        line.grant(ids[0], 0);
-        line.grant(ids[1], 0);
+        assert!(line.grant(ids[0], 0).is_none());
+        assert!(line.grant(ids[1], 0).is_none());
         line.reopen(ids[1]);
         line.reopen(ids[1]);
         assert_eq!(line.next_wanting(|_| false), Some(ids[1]));
-        line.grant(ids[1], 0);
+        assert!(line.grant(ids[1], 0).is_none());
         assert_eq!(line.next_wanting(|_| false), Some(ids[2]));
         assert_eq!(line.demand(), 3);
     }

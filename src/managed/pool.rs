@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::drain::Drained;
-use crate::lease::{Lease as CoreLease, PooledOwned as CoreOwned};
+use crate::lease::{Pooled as CorePooled, PooledOwned as CoreOwned};
 use crate::managed::builder::{Builder, OnMiss};
 use crate::managed::error::{AcquireError, Failure};
 use crate::managed::lease::{Home, Lease, Pooled, PooledOwned};
@@ -77,7 +77,7 @@ pub struct GroupStatus {
 
 /// What a first look has found.
 enum First<'a, K, M: Manager<K>> {
-    Hit(CoreLease<&'a CorePool<K, Slot<M::Connection>>, K, Slot<M::Connection>>),
+    Hit(CorePooled<'a, K, Slot<M::Connection>>),
     /// Nothing, or a connection that must be checked, or is somebody else's turn.
     Other(Option<CoreOwned<K, Slot<M::Connection>>>),
 }

@@ -8,6 +8,7 @@
 use std::borrow::Borrow;
 use std::fmt;
 use std::hash::Hash;
+use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use hashbrown::HashTable;
@@ -34,7 +35,7 @@ pub(crate) struct Caller<K> {
 }
 
 /// What the desks deal in.
-pub(crate) struct Business<K, C, E>(std::marker::PhantomData<fn() -> (K, C, E)>);
+pub(crate) struct Business<K, C, E>(PhantomData<fn(K, C, E)>);
 
 impl<K, C, E> Trade for Business<K, C, E> {
     type Waiter = Caller<K>;

@@ -96,9 +96,9 @@ where
         // Closed if the check does not come to an end: half a ping may be left in it.
         let mut lease = Unsound::new(lease);
         match timeout_at(spell.end, self.manager.check(lease.connection())).await {
-            Ok(true) => Ok(Some(lease.is_sound())),
+            Ok(true) => Ok(Some(lease.passed())),
             Ok(false) => {
-                lease.is_dead();
+                lease.failed();
                 Ok(None)
             }
             Err(_elapsed) => {

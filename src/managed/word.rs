@@ -32,6 +32,7 @@ const VISITORS_MASK: u64 = (1 << (63 - VISITOR_SHIFT)) - 1;
 /// The most connections that a peer can be allowed.
 pub const CONNECTIONS_MAX: u32 = 1 << 23;
 /// The most of them that can be allowed to be opened at a time.
+#[cfg(not(slabpool_loom))]
 pub const CONNECTING_MAX: u32 = CONNECTING_MASK as u32;
 /// The most callers that can be allowed to wait for a peer. Those who connect, and those
 /// who are just about to find that they may not wait, are visitors as well.
