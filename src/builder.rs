@@ -1,10 +1,11 @@
 //! Builds a pool: the settings and their defaults.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::config::{Config, OnClose, Probe, SettingsOf};
+use crate::config::{Config, Landing, OnClose, Probe, SettingsOf};
 use crate::connection::{CloseMode, Connection, Liveness};
 use crate::engine::Engine;
 use crate::error::{CloseReason, ConfigError};
@@ -32,6 +33,7 @@ pub struct Builder<K, C> {
     prepare_close: Option<fn(&mut C, CloseMode)>,
     on_close: Option<OnClose<K, C>>,
     settings_of: Option<SettingsOf<K>>,
+    landing: Option<Arc<dyn Landing<K, C>>>,
     clock: Clock,
 }
 
@@ -46,6 +48,7 @@ impl<K, C> Default for Builder<K, C> {
             prepare_close: None,
             on_close: None,
             settings_of: None,
+            landing: None,
             clock: Clock::coarse(),
         }
     }
@@ -289,6 +292,13 @@ impl<K, C> Builder<K, C> {
         self
     }
 
+    /// Who must know of connections that become idle without a release.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn landing(mut self, landing: Arc<dyn Landing<K, C>>) -> Self {
+        self.landing = Some(landing);
+        self
+    }
+
     /// Builds the pool. Starts no thread and no task, and needs no runtime.
     ///
     /// # Errors
@@ -308,6 +318,7 @@ impl<K, C> Builder<K, C> {
             prepare_close: self.prepare_close,
             on_close: self.on_close,
             settings_of: self.settings_of,
+            landing: self.landing,
             clock: self.clock,
             tick: tick_for(self.settings.idle_timeout),
             seed: ahash::RandomState::new().hash_one(()),

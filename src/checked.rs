@@ -4,6 +4,7 @@ use std::borrow::Borrow;
 use std::hash::Hash;
 use std::time::Duration;
 
+use crate::error::CloseReason;
 use crate::handle::Group;
 use crate::lease::{Lease, Pooled, PooledOwned};
 use crate::pool::Pool;
@@ -98,11 +99,45 @@ async fn first_sound<P: Borrow<Pool<K, C>>, K, C>(
     check_after: Duration,
     mut check: impl AsyncFnMut(&mut C) -> bool,
 ) -> Option<Lease<P, K, C>> {
-    while let Some(mut lease) = next() {
-        if lease.meta().idle_for < check_after || check(&mut lease).await {
+    while let Some(lease) = next() {
+        if lease.meta().idle_for < check_after {
             return Some(lease);
         }
-        lease.close_dead();
+        let mut lease = Unsound::new(lease);
+        if check(lease.connection()).await {
+            return Some(lease.passed());
+        }
+        lease.failed();
     }
     None
+}
+
+/// A lease whose connection is being checked. If that comes to no end, the connection is
+/// closed, also where dropping a lease releases it: half a ping may be left in it.
+pub(crate) struct Unsound<P: Borrow<Pool<K, C>>, K, C>(Option<Lease<P, K, C>>);
+
+impl<P: Borrow<Pool<K, C>>, K, C> Unsound<P, K, C> {
+    pub fn new(lease: Lease<P, K, C>) -> Self {
+        Self(Some(lease))
+    }
+
+    pub fn connection(&mut self) -> &mut C {
+        self.0.as_mut().expect("the check is not over")
+    }
+
+    /// It has passed.
+    pub fn passed(mut self) -> Lease<P, K, C> {
+        self.0.take().expect("the check is not over")
+    }
+
+    /// It has not passed.
+    pub fn failed(mut self) {
+        self.0.take().into_iter().for_each(Lease::close_dead);
+    }
+}
+
+impl<P: Borrow<Pool<K, C>>, K, C> Drop for Unsound<P, K, C> {
+    fn drop(&mut self) {
+        self.0.take().into_iter().for_each(|lease| lease.end(CloseReason::Dropped));
+    }
 }

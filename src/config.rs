@@ -1,10 +1,12 @@
 //! What a pool was built with and keeps for its life.
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::connection::{CloseMode, Liveness};
 use crate::error::CloseReason;
+use crate::pool::Pool;
 use crate::settings::GroupSettings;
 use crate::time::{Clock, NEVER};
 
@@ -22,6 +24,16 @@ pub(crate) enum Probe<C> {
     Watch { ask: fn(&mut C) -> Liveness, poll: fn(&mut C, &mut Context<'_>) -> Poll<Liveness> },
 }
 
+/// Who must know when connections become idle without a release: after they were looked at
+/// in the background, or by `retain`.
+pub(crate) trait Landing<K, C>: Send + Sync {
+    /// What to remember of a connection that is about to be idle.
+    fn mark(&self, connection: &C) -> u32;
+
+    /// A connection has become idle, of which this was remembered.
+    fn landed(&self, pool: &Pool<K, C>, mark: u32);
+}
+
 /// What cannot be changed while the pool is in use.
 pub(crate) struct Config<K, C> {
     pub lanes: usize,
@@ -33,6 +45,7 @@ pub(crate) struct Config<K, C> {
     pub prepare_close: Option<fn(&mut C, CloseMode)>,
     pub on_close: Option<OnClose<K, C>>,
     pub settings_of: Option<SettingsOf<K>>,
+    pub landing: Option<Arc<dyn Landing<K, C>>>,
     pub clock: Clock,
     /// How often the reaper looks.
     pub tick: Duration,

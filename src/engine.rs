@@ -64,8 +64,7 @@ pub(crate) struct Engine<K, C> {
     /// which is not dropped under its lock.
     pub groups_let_go: SegQueue<Members<K>>,
     pub memory: Memory,
-    /// For the reaper that the first insertion starts.
-    #[cfg_attr(not(feature = "tokio"), expect(dead_code, reason = "the reaper needs it"))]
+    /// For the reaper that the first insertion starts, and for a `Landing`.
     pub me: Weak<Self>,
 }
 

@@ -95,12 +95,59 @@ impl<P: Borrow<Pool<K, C>>, K, C> Lease<P, K, C> {
         pool.borrow().engine().end(raw, CloseReason::Unhealthy);
     }
 
+    /// Closes the connection, for this reason.
+    pub(crate) fn end(self, reason: CloseReason) {
+        let (pool, raw) = self.into_parts();
+        pool.borrow().engine().end(raw, reason);
+    }
+
     /// Takes the connection out of the pool, which forgets it.
     #[must_use = "the connection is no longer in the pool"]
     pub fn detach(self) -> C {
         let (pool, raw) = self.into_parts();
         let engine = pool.borrow().engine();
         engine.hand_out(engine.recall(raw))
+    }
+
+    /// As [`release`](Lease::release); what the lease had of the pool is the caller's.
+    #[cfg(feature = "tokio")]
+    #[inline(always)]
+    pub(crate) fn release_keeping(self) -> P {
+        let (pool, raw) = self.into_parts();
+        pool.borrow().engine().release(raw);
+        pool
+    }
+
+    /// As [`release_with`](Lease::release_with); what the lease had of the pool is the
+    /// caller's.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn release_with_keeping(self, options: PutOptions) -> P {
+        let (pool, raw) = self.into_parts();
+        pool.borrow().engine().release_with(raw, options);
+        pool
+    }
+
+    /// The lease with something else to hold the same pool.
+    #[cfg(feature = "tokio")]
+    #[inline(always)]
+    pub(crate) fn held_by<Q: Borrow<Pool<K, C>>>(self, pool: Q) -> Lease<Q, K, C> {
+        let (former, raw) = self.into_parts();
+        debug_assert!(std::ptr::eq(former.borrow().engine(), pool.borrow().engine()), "E1");
+        drop(former);
+        Lease { pool, raw }
+    }
+
+    #[cfg(feature = "tokio")]
+    #[inline(always)]
+    pub(crate) fn holder(&self) -> &P {
+        &self.pool
+    }
+
+    /// How long the connection was idle, in nanoseconds.
+    #[cfg(feature = "tokio")]
+    #[inline(always)]
+    pub(crate) fn idle_nanos(&self) -> u64 {
+        self.raw.since.saturating_sub(self.raw.seat().stamp.get())
     }
 
     /// The connection's name.

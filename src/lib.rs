@@ -69,6 +69,8 @@ mod lease;
 mod limits;
 mod liveness;
 mod look;
+#[cfg(any(feature = "tokio", slabpool_loom))]
+pub mod managed;
 mod miss;
 mod pool;
 mod raw_lease;
@@ -129,6 +131,27 @@ pub mod model {
     pub use crate::core::tagged::{Head, NIL};
     pub use crate::core::ticket::{Claim, Ticket};
     pub use crate::core::{Core, Found};
+    pub use crate::managed::desk::{Desk, Joins, News, Ticket as Place, Trade};
+    pub use crate::managed::word::{Bounds, Word};
+
+    /// Raises the tags of a group, and tells whether anything is idle in it then.
+    pub fn looks<K, C>(group: &crate::Group<K, C>) -> bool
+    where
+        K: std::hash::Hash + Eq + Send + Sync + 'static,
+        C: Send + 'static,
+    {
+        group.members().lanes.barrier();
+        any_idle(group)
+    }
+
+    /// Whether anything is idle in a group.
+    pub fn any_idle<K, C>(group: &crate::Group<K, C>) -> bool
+    where
+        K: std::hash::Hash + Eq + Send + Sync + 'static,
+        C: Send + 'static,
+    {
+        group.members().lanes.live(&group.pool().engine().core) > 0
+    }
 
     /// How many connections hold a permit of this pool.
     pub fn permits<K, C>(pool: &crate::Pool<K, C>) -> usize {

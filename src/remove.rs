@@ -12,6 +12,7 @@ use crate::engine::{Engine, RawLease, record_of};
 use crate::error::CloseReason;
 use crate::group::Members;
 use crate::miss::Met;
+use crate::pool::Pool;
 use crate::stats::Meta;
 use crate::store::Record;
 use crate::token::Token;
@@ -287,16 +288,26 @@ impl<K, C> Drop for Inspection<'_, K, C> {
         let record = unsafe { record_of::<K, C>(seat) };
         // SAFETY: the caller holds the pool, and with it the stock (N1).
         let lanes = unsafe { record.group.lanes.lasting() };
+        let landing = engine.config.landing.as_ref().map(|landing| {
+            // SAFETY: the inspection owns the seat (S2), until it restores it.
+            (landing, landing.mark(unsafe { record.connection() }))
+        });
         if seat.state.restore(claim.incarnation) {
-            return engine.check_shelved(seat, claim, lanes);
-        }
-        // A getter met the ticket and removed it. So the seat is still the inspection's.
-        match engine.core.take_ticket(claim.seat) {
-            Some(ticket) => {
-                let cap = record.group.limits.max_idle();
-                engine.shelve(seat, claim, ticket, lanes, cap);
+            engine.check_shelved(seat, claim, lanes);
+        } else {
+            // A getter met the ticket and removed it. So the seat is still the inspection's.
+            match engine.core.take_ticket(claim.seat) {
+                Some(ticket) => {
+                    let cap = record.group.limits.max_idle();
+                    engine.shelve(seat, claim, ticket, lanes, cap);
+                }
+                None => engine.discard(claim, CloseReason::Cleared),
             }
-            None => engine.discard(claim, CloseReason::Cleared),
+        }
+        if let Some((landing, mark)) = landing
+            && let Some(engine) = engine.me.upgrade()
+        {
+            landing.landed(&Pool::from_engine(engine), mark);
         }
     }
 }

@@ -1,0 +1,487 @@
+//! The line of those who wait at a peer: a plain data structure, behind the lock of its
+//! desk.
+//!
+//! Places are found by number, and linked, so that joining, leaving and being served take
+//! the same time however long the line is. There are two chains: the *line* itself, and
+//! those in it who *want* a connect that nobody has started for them yet; both in order
+//! of arrival.
+
+use std::mem;
+use std::task::Waker;
+
+const NONE: usize = usize::MAX;
+/// A line that has become empty keeps memory for so many.
+const KEPT: usize = 64;
+
+/// Names one place, for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Id {
+    index: usize,
+    serial: u64,
+}
+
+/// Whether a connect is wanted for a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    /// Not yet, or no more.
+    Not,
+    /// Yes, and none was started.
+    Open,
+    /// One was started, or may be.
+    Granted,
+}
+
+/// One who waits. `W` is what others must know of it, `P` the permit to connect, `O` what
+/// the waiting ends with.
+#[derive(Debug)]
+struct Place<W, P, O> {
+    serial: u64,
+    who: W,
+    wish: Wish,
+    /// Whether it stands in the line, and not apart.
+    lined: bool,
+    /// Whether the waiting has ended.
+    done: bool,
+    grant: Option<P>,
+    outcome: Option<O>,
+    waker: Option<Waker>,
+    line: Link,
+    wanting: Link,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Link {
+    before: usize,
+    after: usize,
+}
+
+const UNLINKED: Link = Link { before: NONE, after: NONE };
+
+#[derive(Clone, Copy, Debug)]
+struct Ends {
+    first: usize,
+    last: usize,
+}
+
+#[derive(Debug)]
+enum Cell<T> {
+    Taken(T),
+    Free { next: usize },
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Line<W, P, O> {
+    cells: Vec<Cell<Place<W, P, O>>>,
+    free: usize,
+    serial: u64,
+    line: Ends,
+    wanting: Ends,
+    /// Places that are not free.
+    taken: usize,
+    /// Those that wait.
+    waiting: usize,
+    /// ... for which a connect is wanted, granted or not.
+    demand: usize,
+}
+
+/// What a place has for the one who waits in it.
+#[derive(Debug)]
+pub enum Polled<P, O> {
+    /// The end of the waiting.
+    Outcome(O),
+    /// A permit to connect; the place stays where it is.
+    Grant(P),
+    /// Nothing; the waker was taken note of.
+    Nothing,
+}
+
+/// What a place has left that is no more.
+#[derive(Debug)]
+pub struct Left<P, O> {
+    /// A permit that was not used.
+    pub grant: Option<P>,
+    /// An outcome that was not seen.
+    pub outcome: Option<O>,
+    /// Not to be dropped under the lock.
+    pub waker: Option<Waker>,
+}
+
+impl<W, P, O> Default for Line<W, P, O> {
+    fn default() -> Self {
+        let empty = Ends { first: NONE, last: NONE };
+        Self {
+            cells: Vec::new(),
+            free: NONE,
+            serial: 0,
+            line: empty,
+            wanting: empty,
+            taken: 0,
+            waiting: 0,
+            demand: 0,
+        }
+    }
+}
+
+impl<W, P, O> Line<W, P, O> {
+    /// A place at the end of the line. A connect is wanted for it, or not yet.
+    pub fn join(&mut self, who: W, wants: bool) -> Id {
+        let id = self.add(who);
+        self.place(id.index).lined = true;
+        self.append(Chain::Line, id.index);
+        if wants {
+            self.want(id);
+        }
+        id
+    }
+
+    /// A place beside the line, for one who waits for a connect of its own and for
+    /// nothing else.
+    pub fn join_apart(&mut self, who: W, grant: P) -> Id {
+        let id = self.add(who);
+        let place = self.place(id.index);
+        (place.wish, place.grant) = (Wish::Granted, Some(grant));
+        self.demand += 1;
+        id
+    }
+
+    /// A connect is wanted for this place from now on.
+    pub fn want(&mut self, id: Id) {
+        let Some(place) = self.find(id) else { return };
+        if place.wish != Wish::Not || place.done {
+            return;
+        }
+        place.wish = Wish::Open;
+        self.demand += 1;
+        self.append(Chain::Wanting, id.index);
+    }
+
+    /// The first place for which a connect is wanted and none was started. Those that it
+    /// is too late for want none any more.
+    pub fn next_wanting(&mut self, mut is_late: impl FnMut(&W) -> bool) -> Option<Id> {
+        loop {
+            let index = self.wanting.first;
+            if index == NONE {
+                return None;
+            }
+            let place = self.place(index);
+            if !is_late(&place.who) {
+                return Some(Id { index, serial: place.serial });
+            }
+            place.wish = Wish::Not;
+            self.demand -= 1;
+            self.unlink(Chain::Wanting, index);
+        }
+    }
+
+    /// Permits a connect for a place that `next_wanting` has named.
+    #[must_use = "the one who waits must hear of it"]
+    pub fn grant(&mut self, id: Id, grant: P) -> Option<Waker> {
+        self.unlink(Chain::Wanting, id.index);
+        let place = self.place(id.index);
+        debug_assert!(place.serial == id.serial && place.wish == Wish::Open);
+        (place.wish, place.grant) = (Wish::Granted, Some(grant));
+        place.waker.take()
+    }
+
+    /// The connect that was permitted for a place has gone to another one. If it still
+    /// waits, it wants a connect again, before the others.
+    pub fn reopen(&mut self, id: Id) {
+        let Some(place) = self.find(id) else { return };
+        if place.done || place.wish != Wish::Granted {
+            return;
+        }
+        place.wish = Wish::Open;
+        self.prepend(Chain::Wanting, id.index);
+    }
+
+    /// The first in the line, and what is known of it.
+    pub fn first(&self) -> Option<(Id, &W)> {
+        let Some(Cell::Taken(place)) = self.cells.get(self.line.first) else { return None };
+        Some((Id { index: self.line.first, serial: place.serial }, &place.who))
+    }
+
+    /// The places that wait, in no order.
+    pub fn all(&self) -> Vec<Id> {
+        let ids = self.cells.iter().enumerate().filter_map(|(index, cell)| match cell {
+            Cell::Taken(place) if !place.done => Some(Id { index, serial: place.serial }),
+            _ => None,
+        });
+        ids.collect()
+    }
+
+    /// Whether this place still waits.
+    pub fn waits(&mut self, id: Id) -> bool {
+        self.find(id).is_some_and(|place| !place.done)
+    }
+
+    /// Whether this place still waits, beside the line.
+    pub fn waits_apart(&mut self, id: Id) -> bool {
+        self.find(id).is_some_and(|place| !place.done && !place.lined)
+    }
+
+    /// Whether this place, if it waits, wants a connect.
+    pub fn wants(&mut self, id: Id) -> bool {
+        self.find(id).is_some_and(|place| !place.done && place.wish != Wish::Not)
+    }
+
+    /// Whether a connect was permitted for this place.
+    pub fn is_granted(&mut self, id: Id) -> bool {
+        self.find(id).is_some_and(|place| place.wish == Wish::Granted)
+    }
+
+    /// Ends the waiting in a place that waits. Its waker, and a permit that it had not
+    /// used, are for the caller.
+    pub fn resolve(&mut self, id: Id, outcome: O) -> (Option<Waker>, Option<P>) {
+        self.stand_down(id.index);
+        let place = self.place(id.index);
+        debug_assert!(place.serial == id.serial && place.done);
+        place.outcome = Some(outcome);
+        (place.waker.take(), place.grant.take())
+    }
+
+    /// What there is for the one in this place, who is woken by `waker` when there is more.
+    /// A waker that was there before is left in `waker`.
+    pub fn poll(&mut self, id: Id, waker: &mut Option<Waker>) -> Polled<P, O> {
+        let Some(place) = self.find(id) else { return Polled::Nothing };
+        if let Some(outcome) = place.outcome.take() {
+            return Polled::Outcome(outcome);
+        }
+        if let Some(grant) = place.grant.take() {
+            return Polled::Grant(grant);
+        }
+        mem::swap(&mut place.waker, waker);
+        Polled::Nothing
+    }
+
+    /// Gives up a place.
+    pub fn leave(&mut self, id: Id) -> Left<P, O> {
+        debug_assert!(self.find(id).is_some(), "a place is left once");
+        if !self.place(id.index).done {
+            self.stand_down(id.index);
+        }
+        self.taken -= 1;
+        let free = Cell::Free { next: self.free };
+        let Cell::Taken(place) = mem::replace(&mut self.cells[id.index], free) else {
+            unreachable!("the place was found")
+        };
+        self.free = id.index;
+        Left { grant: place.grant, outcome: place.outcome, waker: place.waker }
+    }
+
+    /// Memory that an empty line no longer needs.
+    #[must_use = "to be freed without the lock"]
+    pub fn shrink(&mut self) -> Option<impl Sized + use<W, P, O>> {
+        let spare = self.cells.len() > KEPT && self.taken == 0;
+        spare.then(|| {
+            self.free = NONE;
+            mem::take(&mut self.cells)
+        })
+    }
+
+    /// Whether nobody stands in the line.
+    pub fn is_empty(&self) -> bool {
+        self.line.first == NONE
+    }
+
+    /// How many wait, in the line and apart.
+    pub fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// How many of them a connect is wanted for, started or not.
+    pub fn demand(&self) -> usize {
+        self.demand
+    }
+
+    fn add(&mut self, who: W) -> Id {
+        let serial = self.serial;
+        self.serial += 1;
+        let place = Place {
+            serial,
+            who,
+            wish: Wish::Not,
+            lined: false,
+            done: false,
+            grant: None,
+            outcome: None,
+            waker: None,
+            line: UNLINKED,
+            wanting: UNLINKED,
+        };
+        let index = self.free;
+        let index = match self.cells.get_mut(index) {
+            Some(cell) => {
+                let Cell::Free { next } = mem::replace(cell, Cell::Taken(place)) else {
+                    unreachable!("the free list holds free cells")
+                };
+                self.free = next;
+                index
+            }
+            None => {
+                self.cells.push(Cell::Taken(place));
+                self.cells.len() - 1
+            }
+        };
+        self.taken += 1;
+        self.waiting += 1;
+        Id { index, serial }
+    }
+
+    /// Takes a place that waits off the books and out of the chains.
+    fn stand_down(&mut self, index: usize) {
+        let place = self.place(index);
+        place.done = true;
+        let (lined, wish) = (place.lined, place.wish);
+        if lined {
+            self.unlink(Chain::Line, index);
+        }
+        if wish == Wish::Open {
+            self.unlink(Chain::Wanting, index);
+        }
+        self.waiting -= 1;
+        self.demand -= usize::from(wish != Wish::Not);
+    }
+
+    fn find(&mut self, id: Id) -> Option<&mut Place<W, P, O>> {
+        match self.cells.get_mut(id.index) {
+            Some(Cell::Taken(place)) if place.serial == id.serial => Some(place),
+            _ => None,
+        }
+    }
+
+    fn place(&mut self, index: usize) -> &mut Place<W, P, O> {
+        match &mut self.cells[index] {
+            Cell::Taken(place) => place,
+            Cell::Free { .. } => unreachable!("a free cell is in no chain"),
+        }
+    }
+
+    fn append(&mut self, chain: Chain, index: usize) {
+        let last = mem::replace(&mut self.ends(chain).last, index);
+        *self.link(chain, index) = Link { before: last, after: NONE };
+        match last {
+            NONE => self.ends(chain).first = index,
+            last => self.link(chain, last).after = index,
+        }
+    }
+
+    fn prepend(&mut self, chain: Chain, index: usize) {
+        let first = mem::replace(&mut self.ends(chain).first, index);
+        *self.link(chain, index) = Link { before: NONE, after: first };
+        match first {
+            NONE => self.ends(chain).last = index,
+            first => self.link(chain, first).before = index,
+        }
+    }
+
+    fn unlink(&mut self, chain: Chain, index: usize) {
+        let Link { before, after } = mem::replace(self.link(chain, index), UNLINKED);
+        match before {
+            NONE => self.ends(chain).first = after,
+            before => self.link(chain, before).after = after,
+        }
+        match after {
+            NONE => self.ends(chain).last = before,
+            after => self.link(chain, after).before = before,
+        }
+    }
+
+    fn ends(&mut self, chain: Chain) -> &mut Ends {
+        match chain {
+            Chain::Line => &mut self.line,
+            Chain::Wanting => &mut self.wanting,
+        }
+    }
+
+    fn link(&mut self, chain: Chain, index: usize) -> &mut Link {
+        let place = self.place(index);
+        match chain {
+            Chain::Line => &mut place.line,
+            Chain::Wanting => &mut place.wanting,
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Chain {
+    Line,
+    Wanting,
+}
+
+#[cfg(all(test, not(slabpool_loom)))]
+mod tests {
+    use super::*;
+
+    type Numbers = Line<u32, u32, u32>;
+
+    fn first(line: &Numbers) -> Option<u32> {
+        line.first().map(|(_, &who)| who)
+    }
+
+    #[test]
+    fn first_come_first_served_whoever_leaves() {
+        let mut line = Numbers::default();
+        let ids: Vec<Id> = (0..5).map(|who| line.join(who, who % 2 == 0)).collect();
+        assert_eq!((line.waiting(), line.demand()), (5, 3));
+        line.leave(ids[0]);
+        line.leave(ids[2]);
+        assert_eq!(first(&line), Some(1));
+        assert_eq!(line.next_wanting(|_| false), Some(ids[4]));
+        assert!(line.resolve(ids[1], 7).1.is_none());
+        assert_eq!(first(&line), Some(3));
+        assert_eq!((line.waiting(), line.demand()), (2, 1));
+        assert!(matches!(line.poll(ids[1], &mut None), Polled::Outcome(7)));
+        assert!(line.leave(ids[1]).outcome.is_none());
+        assert!(line.grant(ids[4], 9).is_none());
+        assert_eq!(line.next_wanting(|_| false), None);
+        assert_eq!(line.leave(ids[4]).grant, Some(9));
+        assert_eq!((line.waiting(), line.demand()), (1, 0));
+        line.leave(ids[3]);
+        assert!(line.is_empty());
+    }
+
+    #[test]
+    fn who_lost_its_connect_to_another_is_the_next_to_have_one() {
+        let mut line = Numbers::default();
+        let ids: Vec<Id> = (0..3).map(|who| line.join(who, true)).collect();
+        assert!(line.grant(ids[0], 0).is_none());
+        assert!(line.grant(ids[1], 0).is_none());
+        line.reopen(ids[1]);
+        line.reopen(ids[1]);
+        assert_eq!(line.next_wanting(|_| false), Some(ids[1]));
+        assert!(line.grant(ids[1], 0).is_none());
+        assert_eq!(line.next_wanting(|_| false), Some(ids[2]));
+        assert_eq!(line.demand(), 3);
+    }
+
+    #[test]
+    fn a_place_is_not_mistaken_for_the_next_one_in_its_cell() {
+        let mut line = Numbers::default();
+        let old = line.join(0, false);
+        line.leave(old);
+        let new = line.join(1, false);
+        assert!(!line.waits(old) && line.waits(new));
+    }
+
+    #[test]
+    fn who_comes_too_late_wants_no_more_but_stays() {
+        let mut line = Numbers::default();
+        let late = line.join(0, true);
+        let id = line.join(1, true);
+        assert_eq!(line.next_wanting(|&who| who == 0), Some(id));
+        assert_eq!((line.waiting(), line.demand()), (2, 1));
+        assert!(line.waits(late) && !line.wants(late));
+    }
+
+    #[test]
+    fn an_empty_line_keeps_little_memory() {
+        let mut line = Numbers::default();
+        let ids: Vec<Id> = (0..1_000).map(|who| line.join(who, true)).collect();
+        ids.into_iter().for_each(|id| drop(line.leave(id)));
+        assert!(line.shrink().is_some());
+        assert_eq!(line.cells.capacity(), 0);
+        let id = line.join(1, true);
+        assert!(line.waits(id));
+    }
+}

@@ -1,0 +1,68 @@
+//! How connections are opened and looked at.
+
+use crate::connection::Liveness;
+
+/// Opens the connections of a [managed pool](crate::managed::Pool).
+///
+/// A closure that takes the key and returns a future is a manager:
+///
+/// ```
+/// use slabpool::managed::Pool;
+///
+/// # async fn dial(_: String) -> std::io::Result<String> { Ok(String::new()) }
+/// let pool = Pool::builder(|peer: &String| dial(peer.clone())).build()?;
+/// # Ok::<(), slabpool::managed::ConfigError>(())
+/// ```
+pub trait Manager<K>: Send + Sync + 'static {
+    /// What is pooled.
+    type Connection: Send + 'static;
+    /// Why a connection could not be opened. All who wait for it are told, so it is shared.
+    type Error: Send + Sync + 'static;
+
+    /// Opens a connection to a peer.
+    ///
+    /// Runs in a task of its own, so that a caller who goes away does not cancel what
+    /// others can use. It is dropped when the
+    /// [`connect_timeout`](crate::managed::Builder::connect_timeout) is over.
+    ///
+    /// # Panics
+    ///
+    /// If it does, its caller gets [`ConnectAborted`](crate::managed::AcquireError::ConnectAborted).
+    fn connect(
+        &self,
+        key: &K,
+    ) -> impl Future<Output = Result<Self::Connection, Self::Error>> + Send;
+
+    /// What is known of a connection that is about to be leased, without waiting; see
+    /// [`slabpool::Builder::probe`](crate::Builder::probe). By default it is alive.
+    fn probe(&self, connection: &mut Self::Connection) -> Liveness {
+        let _ = connection;
+        Liveness::Alive
+    }
+
+    /// Whether a connection that was idle for
+    /// [`check_after`](crate::managed::Builder::check_after) or longer can be used: it may
+    /// send a ping, and await the answer. By default it can.
+    ///
+    /// Runs in the caller's own time. If the caller goes away meanwhile, the connection is
+    /// closed, since half a ping may be left in it.
+    fn check(&self, connection: &mut Self::Connection) -> impl Future<Output = bool> + Send {
+        let _ = connection;
+        async { true }
+    }
+}
+
+impl<K, F, A, C, E> Manager<K> for F
+where
+    F: Fn(&K) -> A + Send + Sync + 'static,
+    A: Future<Output = Result<C, E>> + Send,
+    C: Send + 'static,
+    E: Send + Sync + 'static,
+{
+    type Connection = C;
+    type Error = E;
+
+    fn connect(&self, key: &K) -> impl Future<Output = Result<C, E>> + Send {
+        self(key)
+    }
+}

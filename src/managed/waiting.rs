@@ -1,0 +1,235 @@
+//! A caller that found no idle connection: from its place in the line to what it gets.
+
+use std::future::poll_fn;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+
+use crate::checked::Unsound;
+use crate::handle::Group;
+use crate::lease::PooledOwned;
+use crate::managed::attempt::Attempt;
+use crate::managed::builder::OnMiss;
+use crate::managed::desk::{Joins, LineFull, News, Ticket};
+use crate::managed::error::AcquireError;
+use crate::managed::manager::Manager;
+use crate::managed::pool::Inner;
+use crate::managed::registry::{Caller, Visit};
+use crate::managed::slot::Slot;
+
+type LeaseOf<K, M> = PooledOwned<K, Slot<<M as Manager<K>>::Connection>>;
+type ErrorOf<K, M> = AcquireError<<M as Manager<K>>::Error>;
+type Acquired<K, M> = Result<LeaseOf<K, M>, ErrorOf<K, M>>;
+
+/// When an acquire began, and when it must end.
+#[derive(Clone, Copy)]
+pub(crate) struct Spell {
+    start: Instant,
+    end: Instant,
+}
+
+impl Spell {
+    pub fn of(timeout: Duration) -> Self {
+        let start = Instant::now();
+        // A time that is too far away to be told is for ever: thirty years.
+        let for_ever = Duration::from_secs(30 * 365 * 24 * 3_600);
+        Self { start, end: start.checked_add(timeout.min(for_ever)).unwrap_or(start) }
+    }
+
+    pub fn waited(self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// When it is too late to start a connect that is wanted from `first` on.
+    fn connect_by(self, first: Instant, connect_timeout: Duration) -> Instant {
+        let left = self.end.saturating_duration_since(first);
+        match left.checked_sub(connect_timeout) {
+            Some(spare) if !spare.is_zero() => first + spare,
+            _ => first + left / 2,
+        }
+    }
+}
+
+impl<K, M> Inner<K, M>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    M: Manager<K>,
+{
+    /// A connection that may be used, for a caller that did not find one at once, or found
+    /// one that it may not take yet.
+    pub async fn seek(
+        self: Arc<Self>,
+        group: Group<K, Slot<M::Connection>>,
+        found: Option<LeaseOf<K, M>>,
+        spell: Spell,
+    ) -> Acquired<K, M> {
+        let visit = self.registry.visit(group.members());
+        let mut found = found;
+        loop {
+            let lease = match found.take() {
+                Some(lease) if !visit.desk().word.load().is_waiting() => lease,
+                other => {
+                    // Whoever waits was here before.
+                    other.into_iter().for_each(|lease| self.pass_on(lease));
+                    self.wait(&visit, &group, spell).await?
+                }
+            };
+            match self.check(lease, spell).await? {
+                Some(lease) => return Ok(lease),
+                None => found = group.get_owned(),
+            }
+        }
+    }
+
+    /// Checks a connection if it was idle for long. `None` if it is of no more use.
+    async fn check(
+        &self,
+        lease: LeaseOf<K, M>,
+        spell: Spell,
+    ) -> Result<Option<LeaseOf<K, M>>, ErrorOf<K, M>> {
+        if !lease.meta().reused || lease.idle_nanos() < self.check_after {
+            return Ok(Some(lease));
+        }
+        // Closed if the check does not come to an end: half a ping may be left in it.
+        let mut lease = Unsound::new(lease);
+        match timeout_at(spell.end, self.manager.check(lease.connection())).await {
+            Ok(true) => Ok(Some(lease.passed())),
+            Ok(false) => {
+                lease.failed();
+                Ok(None)
+            }
+            Err(_elapsed) => {
+                drop(lease);
+                Err(AcquireError::Timeout { waited: spell.waited(), last: None })
+            }
+        }
+    }
+
+    /// Waits in line.
+    async fn wait(
+        self: &Arc<Self>,
+        visit: &VisitOf<K, M>,
+        group: &Group<K, Slot<M::Connection>>,
+        spell: Spell,
+    ) -> Acquired<K, M> {
+        let now = Instant::now();
+        let (how, patience) = match self.on_miss {
+            OnMiss::Race => (Joins::Wanting, None),
+            OnMiss::Wait(time) => (Joins::Patient, Some(time)),
+            OnMiss::Connect => (Joins::Apart, None),
+        };
+        let first_wish = now.checked_add(patience.unwrap_or_default()).unwrap_or(spell.end);
+        let first_wish = first_wish.min(spell.end);
+        let caller = Caller {
+            members: Arc::clone(group.members()),
+            connect_by: spell.connect_by(first_wish, self.connect_timeout),
+        };
+        let (desk, registry) = (visit.desk(), &self.registry);
+        let ticket = desk
+            .join(caller, how, registry.bounds, || registry.permit(visit.desk))
+            .map_err(|LineFull| AcquireError::TooManyWaiters {
+                waiters_max: registry.bounds.waiters as usize,
+            })?;
+        let waiter = Waiter { inner: self, visit, group, ticket, gone: false };
+        // In the line first, and looks then: see `desk.rs`.
+        group.members().lanes.barrier();
+        registry.serve(&self.core, visit.desk);
+        if self.core.is_closed() {
+            return Err(AcquireError::Closed);
+        }
+        if group.is_draining() {
+            return Err(AcquireError::GroupDown);
+        }
+        if patience.is_some() {
+            match timeout_at(first_wish, waiter.outcome()).await {
+                Ok(outcome) => return outcome,
+                Err(_elapsed) => {
+                    desk.want(ticket.id, registry.bounds, || registry.permit(visit.desk));
+                }
+            }
+        }
+        match timeout_at(spell.end, waiter.outcome()).await {
+            Ok(outcome) => outcome,
+            Err(_elapsed) => waiter.give_up(spell),
+        }
+    }
+}
+
+type VisitOf<K, M> = Visit<K, <M as Manager<K>>::Connection, <M as Manager<K>>::Error>;
+
+/// A place in the line. What is left in it when this is dropped goes to others.
+struct Waiter<'a, K, M>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    M: Manager<K>,
+{
+    inner: &'a Arc<Inner<K, M>>,
+    visit: &'a VisitOf<K, M>,
+    group: &'a Group<K, Slot<M::Connection>>,
+    ticket: Ticket,
+    gone: bool,
+}
+
+impl<K, M> Waiter<'_, K, M>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    M: Manager<K>,
+{
+    /// The end of the waiting. Starts a connect when it is this caller's turn to.
+    ///
+    /// Cancel safe: what is there stays there until it is seen.
+    async fn outcome(&self) -> Acquired<K, M> {
+        poll_fn(|cx| {
+            loop {
+                match self.visit.desk().poll(self.ticket.id, cx) {
+                    Poll::Ready(News::Outcome(outcome)) => return Poll::Ready(outcome),
+                    Poll::Ready(News::Grant(permit)) => {
+                        let attempt = Attempt {
+                            inner: Arc::clone(self.inner),
+                            group: self.group.clone(),
+                            by: self.ticket.id,
+                            permit: Some(permit),
+                        };
+                        drop(tokio::spawn(attempt.run()));
+                    }
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+        })
+        .await
+    }
+
+    /// The time is up: takes what has come at the last moment.
+    fn give_up(mut self, spell: Spell) -> Acquired<K, M> {
+        self.gone = true;
+        let desk = self.visit.desk();
+        let last = match desk.failure_since(self.ticket) {
+            Some(AcquireError::Connect(error)) => Some(error),
+            _ => None,
+        };
+        match desk.leave(self.ticket.id).outcome {
+            Some(outcome) => outcome,
+            None => Err(AcquireError::Timeout { waited: spell.waited(), last }),
+        }
+    }
+}
+
+impl<K, M> Drop for Waiter<'_, K, M>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    M: Manager<K>,
+{
+    fn drop(&mut self) {
+        if self.gone {
+            return;
+        }
+        // A permit that was not used frees itself.
+        let left = self.visit.desk().leave(self.ticket.id);
+        if let Some(Ok(lease)) = left.outcome {
+            self.inner.pass_on(lease);
+        }
+    }
+}
