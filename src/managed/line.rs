@@ -6,8 +6,14 @@
 //! those in it who *want* a connect that nobody has started for them yet; both in order
 //! of arrival.
 
+mod chain;
+#[cfg(all(test, not(slabpool_loom)))]
+mod tests;
+
 use std::mem;
 use std::task::Waker;
+
+use chain::Chain;
 
 const NONE: usize = usize::MAX;
 /// A line that has become empty keeps memory for so many.
@@ -355,133 +361,5 @@ impl<W, P, O> Line<W, P, O> {
             Cell::Taken(place) => place,
             Cell::Free { .. } => unreachable!("a free cell is in no chain"),
         }
-    }
-
-    fn append(&mut self, chain: Chain, index: usize) {
-        let last = mem::replace(&mut self.ends(chain).last, index);
-        *self.link(chain, index) = Link { before: last, after: NONE };
-        match last {
-            NONE => self.ends(chain).first = index,
-            last => self.link(chain, last).after = index,
-        }
-    }
-
-    fn prepend(&mut self, chain: Chain, index: usize) {
-        let first = mem::replace(&mut self.ends(chain).first, index);
-        *self.link(chain, index) = Link { before: NONE, after: first };
-        match first {
-            NONE => self.ends(chain).last = index,
-            first => self.link(chain, first).before = index,
-        }
-    }
-
-    fn unlink(&mut self, chain: Chain, index: usize) {
-        let Link { before, after } = mem::replace(self.link(chain, index), UNLINKED);
-        match before {
-            NONE => self.ends(chain).first = after,
-            before => self.link(chain, before).after = after,
-        }
-        match after {
-            NONE => self.ends(chain).last = before,
-            after => self.link(chain, after).before = before,
-        }
-    }
-
-    fn ends(&mut self, chain: Chain) -> &mut Ends {
-        match chain {
-            Chain::Line => &mut self.line,
-            Chain::Wanting => &mut self.wanting,
-        }
-    }
-
-    fn link(&mut self, chain: Chain, index: usize) -> &mut Link {
-        let place = self.place(index);
-        match chain {
-            Chain::Line => &mut place.line,
-            Chain::Wanting => &mut place.wanting,
-        }
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Chain {
-    Line,
-    Wanting,
-}
-
-#[cfg(all(test, not(slabpool_loom)))]
-mod tests {
-    use super::*;
-
-    type Numbers = Line<u32, u32, u32>;
-
-    fn first(line: &Numbers) -> Option<u32> {
-        line.first().map(|(_, &who)| who)
-    }
-
-    #[test]
-    fn first_come_first_served_whoever_leaves() {
-        let mut line = Numbers::default();
-        let ids: Vec<Id> = (0..5).map(|who| line.join(who, who % 2 == 0)).collect();
-        assert_eq!((line.waiting(), line.demand()), (5, 3));
-        line.leave(ids[0]);
-        line.leave(ids[2]);
-        assert_eq!(first(&line), Some(1));
-        assert_eq!(line.next_wanting(|_| false), Some(ids[4]));
-        assert!(line.resolve(ids[1], 7).1.is_none());
-        assert_eq!(first(&line), Some(3));
-        assert_eq!((line.waiting(), line.demand()), (2, 1));
-        assert!(matches!(line.poll(ids[1], &mut None), Polled::Outcome(7)));
-        assert!(line.leave(ids[1]).outcome.is_none());
-        assert!(line.grant(ids[4], 9).is_none());
-        assert_eq!(line.next_wanting(|_| false), None);
-        assert_eq!(line.leave(ids[4]).grant, Some(9));
-        assert_eq!((line.waiting(), line.demand()), (1, 0));
-        line.leave(ids[3]);
-        assert!(line.is_empty());
-    }
-
-    #[test]
-    fn who_lost_its_connect_to_another_is_the_next_to_have_one() {
-        let mut line = Numbers::default();
-        let ids: Vec<Id> = (0..3).map(|who| line.join(who, true)).collect();
-        assert!(line.grant(ids[0], 0).is_none());
-        assert!(line.grant(ids[1], 0).is_none());
-        line.reopen(ids[1]);
-        line.reopen(ids[1]);
-        assert_eq!(line.next_wanting(|_| false), Some(ids[1]));
-        assert!(line.grant(ids[1], 0).is_none());
-        assert_eq!(line.next_wanting(|_| false), Some(ids[2]));
-        assert_eq!(line.demand(), 3);
-    }
-
-    #[test]
-    fn a_place_is_not_mistaken_for_the_next_one_in_its_cell() {
-        let mut line = Numbers::default();
-        let old = line.join(0, false);
-        line.leave(old);
-        let new = line.join(1, false);
-        assert!(!line.waits(old) && line.waits(new));
-    }
-
-    #[test]
-    fn who_comes_too_late_wants_no_more_but_stays() {
-        let mut line = Numbers::default();
-        let late = line.join(0, true);
-        let id = line.join(1, true);
-        assert_eq!(line.next_wanting(|&who| who == 0), Some(id));
-        assert_eq!((line.waiting(), line.demand()), (2, 1));
-        assert!(line.waits(late) && !line.wants(late));
-    }
-
-    #[test]
-    fn an_empty_line_keeps_little_memory() {
-        let mut line = Numbers::default();
-        let ids: Vec<Id> = (0..1_000).map(|who| line.join(who, true)).collect();
-        ids.into_iter().for_each(|id| drop(line.leave(id)));
-        assert!(line.shrink().is_some());
-        assert_eq!(line.cells.capacity(), 0);
-        let id = line.join(1, true);
-        assert!(line.waits(id));
     }
 }

@@ -54,6 +54,8 @@ mod registry;
 mod slot;
 #[cfg(feature = "tokio")]
 mod waiting;
+#[cfg(feature = "tokio")]
+mod whole;
 pub(crate) mod word;
 
 #[cfg(feature = "tokio")]
@@ -62,6 +64,7 @@ pub use self::{
     error::{AcquireError, ConfigError},
     lease::{Lease, Meta, Pooled, PooledOwned},
     manager::Manager,
-    pool::{GroupStatus, Pool, Status},
+    pool::Pool,
     slot::Slot,
+    whole::{GroupStatus, Status},
 };
