@@ -41,9 +41,10 @@
 //!
 //! # What it is not
 //!
-//! It opens no connections, and nobody waits for one: [`Pool::get`] returns at
-//! once. Where one connection serves several requests at a time, a pool of
-//! exclusive connections is the wrong tool.
+//! [`Pool`] opens no connections, and nobody waits for one: [`Pool::get`] returns at
+//! once. The module `managed` (feature `tokio`) is the layer above, which does. Where one
+//! connection serves several requests at a time, a pool of exclusive connections is the
+//! wrong tool.
 
 mod ageing;
 mod builder;

@@ -51,8 +51,8 @@ where
     M: Manager<K>,
 {
     /// Closes the pool, for good: what is idle at once, what is leased when its lease ends.
-    /// All who wait get [`AcquireError::Closed`] at once, and so does everybody from now on.
-    /// What is being opened is closed when it is open.
+    /// All who wait get [`Closed`](crate::managed::AcquireError::Closed) at once, and so does
+    /// everybody from now on. What is being opened is closed when it is open.
     pub fn close(&self) {
         self.inner.core.close();
         for desk in self.inner.registry.all() {
@@ -83,7 +83,7 @@ where
 
     /// Takes a peer out of service, until [`resume_group`](Pool::resume_group): what is idle
     /// is closed, what is leased is closed when its lease ends, what is being opened when it
-    /// is open. All who wait for it get [`AcquireError::GroupDown`] at once, and so does
+    /// is open. All who wait for it get [`AcquireError::GroupDown`](crate::managed::AcquireError::GroupDown) at once, and so does
     /// everybody who asks for it.
     pub fn drain_group<Q>(&self, key: &Q)
     where
@@ -219,7 +219,7 @@ where
     }
 
     /// As [`slabpool::Pool::reaper`](crate::Pool::reaper). The first connect spawns one,
-    /// unless the [pool below](Builder::settings) was told otherwise.
+    /// unless the [pool below](crate::managed::Builder::settings) was told otherwise.
     ///
     /// # Panics
     ///
