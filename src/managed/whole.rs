@@ -83,8 +83,9 @@ where
 
     /// Takes a peer out of service, until [`resume_group`](Pool::resume_group): what is idle
     /// is closed, what is leased is closed when its lease ends, what is being opened when it
-    /// is open. All who wait for it get [`AcquireError::GroupDown`](crate::managed::AcquireError::GroupDown) at once, and so does
-    /// everybody who asks for it.
+    /// is open. All who wait for it get
+    /// [`GroupDown`](crate::managed::AcquireError::GroupDown) at once, and so does everybody
+    /// who asks for it.
     pub fn drain_group<Q>(&self, key: &Q)
     where
         K: Borrow<Q>,
