@@ -104,9 +104,9 @@ impl Error for ConfigError {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RejectReason {
-    /// The pool holds `capacity` connections, and none of them is idle, so that
-    /// none can go; or its capacity was lowered, and it still holds more. Transient,
-    /// unless the capacity is 0.
+    /// The pool holds `capacity` connections, and none of them is idle, so that none can
+    /// go; one that `retain` or a probe is looking at just then counts as not idle.
+    /// Transient, unless the capacity is 0.
     Full {
         /// The pool's capacity, as it is now.
         capacity: usize,
