@@ -105,8 +105,9 @@ impl Error for ConfigError {}
 #[non_exhaustive]
 pub enum RejectReason {
     /// The pool holds `capacity` connections, and none of them is idle, so that none can
-    /// go; one that `retain` or a probe is looking at just then counts as not idle.
-    /// Transient, unless the capacity is 0.
+    /// go; one that `retain` or a probe is looking at just then counts as not idle. Or the
+    /// capacity was lowered, and the pool still holds more. Transient, unless the capacity
+    /// is 0.
     Full {
         /// The pool's capacity, as it is now.
         capacity: usize,
