@@ -102,13 +102,16 @@ impl<K, C> Engine<K, C> {
         permit
     }
 
-    /// Runs code of the user, whose panics are counted and go no further.
-    fn shielded(&self, code: impl FnOnce()) {
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(code)) {
-            self.counters.panics.add();
-            // Its destructor might panic again.
-            mem::forget(panic);
-        }
+    /// Runs code of the user, whose panics are counted and go no further: `None` then.
+    pub fn shielded<R>(&self, code: impl FnOnce() -> R) -> Option<R> {
+        let result = catch_unwind(AssertUnwindSafe(code));
+        result
+            .map_err(|panic| {
+                self.counters.panics.add();
+                // Its destructor might panic again.
+                mem::forget(panic);
+            })
+            .ok()
     }
 
     /// Takes a connection from the books, without closing it.

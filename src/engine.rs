@@ -118,13 +118,7 @@ impl<K, C> Engine<K, C> {
         let Some((ticket, seat)) = group.lanes.pop_home(&self.core) else {
             return self.lease_spare(group, now);
         };
-        if seat.state.claim(seat.ticket.incarnation()).is_err() {
-            return self.search(group, now, ticket, Met::default());
-        }
-        match self.fault(seat, group, now) {
-            None => Some((seat, ticket)),
-            Some(fault) => self.pass_over(RawLease::new(seat, ticket, now, true), fault, group),
-        }
+        self.lease_first(group, seat, ticket, seat.ticket.incarnation(), now)
     }
 
     /// As [`Engine::lease_home`], for a connection whose ticket is a spare. As common, for
@@ -134,8 +128,21 @@ impl<K, C> Engine<K, C> {
         let Some((ticket, found)) = group.lanes.pop_spare(&self.core) else {
             return self.search(group, now, NIL, Met::default());
         };
-        let seat = found.seat;
-        if seat.state.claim(found.ticket.incarnation()).is_err() {
+        self.lease_first(group, found.seat, ticket, found.ticket.incarnation(), now)
+    }
+
+    /// Redeems the ticket that was popped first, and goes on to the others if that fails or
+    /// leads to a connection that must not be leased.
+    #[inline(always)]
+    fn lease_first<'a>(
+        &'a self,
+        group: &Members<K>,
+        seat: &'a Seat,
+        ticket: u32,
+        incarnation: u64,
+        now: u64,
+    ) -> Option<(&'a Seat, u32)> {
+        if seat.state.claim(incarnation).is_err() {
             return self.search(group, now, ticket, Met::default());
         }
         match self.fault(seat, group, now) {

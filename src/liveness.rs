@@ -1,7 +1,6 @@
 //! What the pool does to know how its connections are: it asks those that it is about
 //! to lease, is told of those that it can watch, and asks the others now and then.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context, Poll};
 
 use crate::config::Probe;
@@ -107,13 +106,7 @@ impl<K, C> Engine<K, C> {
 
     /// Runs the user's probe. A connection whose probe panics is not fit for use.
     fn verdict(&self, probe: impl FnOnce() -> Liveness) -> Result<(), CloseReason> {
-        let liveness = catch_unwind(AssertUnwindSafe(probe)).unwrap_or_else(|panic| {
-            self.counters.panics.add();
-            // Its destructor might panic again.
-            std::mem::forget(panic);
-            Liveness::Closed
-        });
-        match liveness {
+        match self.shielded(probe).unwrap_or(Liveness::Closed) {
             Liveness::Alive => Ok(()),
             Liveness::Closed => Err(CloseReason::Dead),
             Liveness::UnexpectedData => Err(CloseReason::UnexpectedData),
