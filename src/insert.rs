@@ -111,11 +111,11 @@ impl<K, C> Engine<K, C> {
         match self.reserve() {
             Some(permit) => Ok(self.seat(&group, place, terms, start, generation, permit)),
             None => {
-                // SAFETY: nobody else knows of the record.
+                // SAFETY: pinned (R1), and nobody else knows of it.
                 let record = unsafe { place.record.as_ref() };
-                // SAFETY: it has no seat, so that its maker owns it; taken once.
+                // SAFETY: it has no seat, so that its maker owns it (S2); taken once (R1).
                 let connection = unsafe { record.take() };
-                // SAFETY: just inserted, and not used from here on.
+                // SAFETY: just inserted, and not used from here on (R1).
                 unsafe { self.store.remove(place.key) };
                 self.leave(&group);
                 let reason = if self.capacity.is_closed() {
@@ -201,7 +201,7 @@ impl<K, C> Engine<K, C> {
         let now = self.config.clock.now();
         // Relaxed: a counter.
         let serial = self.serials.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the record has no seat yet, so that nobody else reaches it but
+        // SAFETY: the record (R1) has no seat yet, so that nobody else reaches it but
         // through its token, which nobody has.
         let record = unsafe { place.record.as_mut() };
         record.serial = serial;

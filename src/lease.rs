@@ -197,8 +197,8 @@ impl<P: Borrow<Pool<K, C>>, K, C> Deref for Lease<P, K, C> {
 
     #[inline]
     fn deref(&self) -> &C {
-        // SAFETY: the lease owns the seat, and the connection is taken out only when
-        // it ends.
+        // SAFETY: the lease owns the seat (S2), and the connection is taken out only when
+        // it ends (R1).
         unsafe { self.raw.record().connection() }
     }
 }

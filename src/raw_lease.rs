@@ -55,7 +55,7 @@ impl<K, C> RawLease<K, C> {
 pub(crate) unsafe fn record_of<'a, K, C>(seat: &Seat) -> &'a Record<K, C> {
     let place = seat.place().cast::<Record<K, C>>();
     debug_assert!(!place.is_null(), "only a seat that was filled has an owner");
-    // SAFETY: a seat is filled with the address of its record, which stays pinned
-    // until the owner removes it.
+    // SAFETY: a seat is filled with the address of its record, which stays pinned (R1)
+    // until the owner removes it (S2).
     unsafe { &*place }
 }

@@ -172,7 +172,7 @@ impl<T> Store<T> {
         let removed = catch_unwind(AssertUnwindSafe(|| {
             let Some(guard) = self.slab.get(key) else { return };
             // SAFETY: a guard is the slab, the slot and the key: this copy is, bit
-            // for bit, the pin that `insert` forgot, and stands for it.
+            // for bit, the pin that `insert` forgot (R1), and stands for it.
             let pin = unsafe { ptr::read(&guard) };
             self.slab.remove(key);
             drop(guard);

@@ -178,7 +178,7 @@ impl<R: Default> Arena<R> {
             )
             .is_err();
         if lost {
-            // SAFETY: `fresh` was never published, so it is still ours, and it
+            // SAFETY: `fresh` was never published (A1), so it is still ours, and it
             // was made with exactly this length.
             drop(unsafe { into_box(fresh, count) });
         }
@@ -214,7 +214,7 @@ impl<R> Drop for Arena<R> {
             let origin = origin.load(Ordering::Relaxed);
             if !origin.is_null() {
                 let count = count_of(chunk);
-                // SAFETY: allocated by `ensure` with this length, and by `&mut self`
+                // SAFETY: allocated by `ensure` with this length (A2), and by `&mut self`
                 // nobody else has it.
                 drop(unsafe { into_box(origin.wrapping_add(count), count) });
             }
