@@ -21,14 +21,19 @@
 //! No code of a user runs under the lock: what must be dropped, and who must be woken, is
 //! an [`After`].
 
+mod after;
+mod connects;
+mod handing;
+
 use std::fmt;
 use std::sync::PoisonError;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use crate::core::arena::Record;
 use crate::managed::line::{Id, Left, Line, Polled};
-use crate::managed::word::{Bounds, State, Word};
+use crate::managed::word::{Bounds, Word};
 use crate::sync::{AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering};
+use after::After;
 
 /// What a desk deals in.
 pub trait Trade {
@@ -96,36 +101,6 @@ pub enum News<T: Trade> {
     Grant(T::Grant),
 }
 
-/// What is to be done without the lock, by dropping this. So it is made before the lock is
-/// taken.
-#[must_use = "somebody may have to be woken"]
-pub struct After<T: Trade> {
-    wakers: Vec<Waker>,
-    grants: Vec<T::Grant>,
-    failure: Option<T::Failure>,
-}
-
-impl<T: Trade> Default for After<T> {
-    fn default() -> Self {
-        Self { wakers: Vec::new(), grants: Vec::new(), failure: None }
-    }
-}
-
-impl<T: Trade> After<T> {
-    fn note(&mut self, (waker, grant): (Option<Waker>, Option<T::Grant>)) {
-        self.wakers.extend(waker);
-        self.grants.extend(grant);
-    }
-}
-
-impl<T: Trade> Drop for After<T> {
-    fn drop(&mut self) {
-        self.wakers.drain(..).for_each(Waker::wake);
-        // Permits that were not used free themselves, and so find their next waiter.
-        self.grants.clear();
-    }
-}
-
 impl<T: Trade> Desk<T> {
     /// Joins those who wait. The caller is a visitor, and looks after this for idle
     /// connections, and whether the pool is closed.
@@ -138,34 +113,25 @@ impl<T: Trade> Desk<T> {
     ) -> Result<Ticket, LineFull> {
         let mut after = After::<T>::default();
         let mut room = self.lock();
-        let Room { line, failures, .. } = &mut *room;
-        let failures = *failures;
-        let nobody_before = line.next_wanting(T::is_late).is_none();
+        let failures = room.failures;
+        let nobody_before = room.line.next_wanting(T::is_late).is_none();
         let may = how == Joins::Apart && nobody_before && !T::is_late(&who);
         if may && self.word.reserve(bounds) {
-            return Ok(Ticket { id: line.join_apart(who, make()), failures });
+            return Ok(Ticket { id: room.line.join_apart(who, make()), failures });
         }
         // Nothing can be returned where nothing is.
         let wants = how != Joins::Patient || self.word.load().connections() == 0;
-        let id = line.join(who, wants);
-        self.allot(line, bounds, make, &mut after);
+        let id = room.line.join(who, wants);
+        self.allot(&mut room, bounds, make, &mut after);
         let covered = self.word.load().connecting() as usize;
-        let alone = line.waiting().saturating_sub(covered);
-        let full = alone > bounds.waiters as usize && !line.is_granted(id);
+        let alone = room.line.waiting().saturating_sub(covered);
+        let full = alone > bounds.waiters as usize && !room.line.is_granted(id);
         if full {
-            let left = line.leave(id);
+            let left = room.line.leave(id);
             after.note((left.waker, left.grant));
         }
-        self.word.set_waiting(!line.is_empty());
+        self.word.set_waiting(!room.line.is_empty());
         if full { Err(LineFull) } else { Ok(Ticket { id, failures }) }
-    }
-
-    /// One who waits wants a connect from now on.
-    pub fn want(&self, id: Id, bounds: Bounds, make: impl Fn() -> T::Grant) {
-        let mut after = After::<T>::default();
-        let mut room = self.lock();
-        room.line.want(id);
-        self.allot(&mut room.line, bounds, make, &mut after);
     }
 
     /// What there is for one who waits.
@@ -189,81 +155,6 @@ impl<T: Trade> Desk<T> {
         left
     }
 
-    /// Hands a connection over to the first in the line. Gives it back if nobody is there.
-    pub fn give(&self, lease: T::Lease) -> Result<(), T::Lease> {
-        let mut after = After::<T>::default();
-        let mut room = self.lock();
-        self.hand_over(&mut room.line, lease, None, &mut after)
-    }
-
-    /// As [`Desk::give`], of a connection that was just opened. The one that it was opened
-    /// for goes first if it waits apart.
-    pub fn give_new(
-        &self,
-        lease: T::Lease,
-        by: Id,
-        bounds: Bounds,
-        make: impl Fn() -> T::Grant,
-    ) -> Result<(), T::Lease> {
-        let mut after = After::<T>::default();
-        let mut room = self.lock();
-        self.word.opened();
-        let given = self.hand_over(&mut room.line, lease, Some(by), &mut after);
-        room.line.reopen(by);
-        self.allot(&mut room.line, bounds, make, &mut after);
-        given
-    }
-
-    /// Whether anybody would take a connection that was opened for this place.
-    pub fn has_taker(&self, by: Id) -> bool {
-        let mut room = self.lock();
-        room.line.waits_apart(by) || !room.line.is_empty()
-    }
-
-    /// A connection that was just opened is idle. Somebody may have joined meanwhile: the
-    /// caller looks at the word after this.
-    pub fn shelved_new(&self, bounds: Bounds, make: impl Fn() -> T::Grant) {
-        let mut after = After::<T>::default();
-        let mut room = self.lock();
-        self.word.opened();
-        self.allot(&mut room.line, bounds, make, &mut after);
-    }
-
-    /// A connect has failed. Its permit is freed.
-    ///
-    /// The one that it was for learns it, if it still waits. If the peer has nothing left,
-    /// no connection and no other connect, all learn it who wanted a connect: nothing
-    /// could serve them. If there are only other connects, these decide; none is started
-    /// in place of this one. If there are connections, the next one gets its turn.
-    pub fn fail(
-        &self,
-        by: Id,
-        failure: T::Failure,
-        bounds: Bounds,
-        make: impl Fn() -> T::Grant,
-    ) -> State {
-        let mut after = After::<T>::default();
-        let mut room = self.lock();
-        let Room { line, failures, last } = &mut *room;
-        *failures += 1;
-        after.failure = last.replace(failure.clone());
-        if line.waits(by) {
-            after.note(line.resolve(by, Err(failure.clone())));
-        }
-        let state = self.word.free(true);
-        if state.connections() == 0 {
-            for id in line.all() {
-                if line.wants(id) {
-                    after.note(line.resolve(id, Err(failure.clone())));
-                }
-            }
-        } else if state.connections() > state.connecting() {
-            self.allot(line, bounds, make, &mut after);
-        }
-        self.word.set_waiting(!line.is_empty());
-        state
-    }
-
     /// Ends the waiting of all.
     pub fn fail_all(&self, failure: T::Failure) {
         let mut after = After::<T>::default();
@@ -272,44 +163,6 @@ impl<T: Trade> Desk<T> {
             after.note(room.line.resolve(id, Err(failure.clone())));
         }
         self.word.set_waiting(false);
-    }
-
-    /// A permit came free.
-    pub fn freed(&self, bounds: Bounds, make: impl Fn() -> T::Grant) {
-        let mut after = After::<T>::default();
-        let mut room = self.lock();
-        self.allot(&mut room.line, bounds, make, &mut after);
-    }
-
-    /// Hands a connection that is idle to the first in the line, if there are both. `read`
-    /// tells of a waiter what `take` needs to find one that is idle.
-    ///
-    /// One is enough: whoever makes a connection idle comes here.
-    pub fn serve<R>(
-        &self,
-        read: impl Fn(&T::Waiter) -> R,
-        take: impl Fn(R) -> Option<T::Lease>,
-        release: impl Fn(T::Lease),
-    ) {
-        while let Some(found) = self.first(&read) {
-            let Some(lease) = take(found) else { return };
-            match self.give(lease) {
-                Ok(()) => return,
-                // Whoever it was for has gone. Another may have joined since.
-                Err(lease) => release(lease),
-            }
-        }
-    }
-
-    fn first<R>(&self, read: impl FnOnce(&T::Waiter) -> R) -> Option<R> {
-        self.lock().line.first().map(|(_, who)| read(who))
-    }
-
-    /// How the last connect failed, if one has since this ticket was drawn.
-    pub fn failure_since(&self, ticket: Ticket) -> Option<T::Failure> {
-        let room = self.lock();
-        let last = room.last.as_ref().filter(|_| room.failures != ticket.failures);
-        last.cloned()
     }
 
     /// How many wait, with a connect under way for them or not.
@@ -333,37 +186,6 @@ impl<T: Trade> Desk<T> {
     pub fn clear(&self) {
         let last = self.lock().last.take();
         drop(last);
-    }
-
-    fn hand_over(
-        &self,
-        line: &mut LineOf<T>,
-        lease: T::Lease,
-        to: Option<Id>,
-        after: &mut After<T>,
-    ) -> Result<(), T::Lease> {
-        let to = to.filter(|&id| line.waits_apart(id)).or_else(|| line.first().map(|(id, _)| id));
-        let Some(to) = to else { return Err(lease) };
-        after.note(line.resolve(to, Ok(lease)));
-        self.word.set_waiting(!line.is_empty());
-        Ok(())
-    }
-
-    /// Permits connects: as many as are wanted and not under way, within the bounds.
-    fn allot(
-        &self,
-        line: &mut LineOf<T>,
-        bounds: Bounds,
-        make: impl Fn() -> T::Grant,
-        after: &mut After<T>,
-    ) {
-        while line.demand() > self.word.load().connecting() as usize {
-            let Some(id) = line.next_wanting(T::is_late) else { return };
-            if !self.word.reserve(bounds) {
-                return;
-            }
-            after.wakers.extend(line.grant(id, make()));
-        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Room<T>> {
