@@ -38,6 +38,7 @@
 //! | `std-net` | | ... for std's sockets, on Unix |
 //! | `rustls` | | ... for tokio-rustls' `TlsStream` |
 //! | `hyper`, `hyper-http2` | | ... for hyper's `SendRequest` |
+//! | `serde` | | `Serialize` for what [`Pool::inspect`] returns |
 //!
 //! # What it is not
 //!
@@ -63,6 +64,7 @@ mod ghosts;
 mod group;
 mod handle;
 mod insert;
+mod inspect;
 mod keep_alive;
 mod learned;
 mod learning;
@@ -99,6 +101,7 @@ pub use drain::Drained;
 pub use error::{CloseReason, ConfigError, RejectReason, Rejected};
 pub use ghosts::{Ago, Ghosts};
 pub use handle::Group;
+pub use inspect::{ConnectionSnapshot, ConnectionState, GroupSnapshot, Snapshot};
 pub use keep_alive::KeepAlive;
 pub use lease::{Lease, Pooled, PooledOwned};
 pub use miss::{Miss, Misses};

@@ -20,6 +20,7 @@ use crate::sync::{AtomicU64, Ordering};
 /// Read while others work, the numbers may be off by what happened meanwhile; of a
 /// pool at rest they are exact.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Status {
     /// Connections that wait to be leased.
