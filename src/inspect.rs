@@ -94,15 +94,16 @@ where
     }
 }
 
+/// A group, and those of its connections that were met.
+type Lines<K> = (Arc<Members<K>>, Vec<ConnectionSnapshot>);
+
 impl<K: Clone, C> Engine<K, C> {
     fn snapshot(&self) -> Snapshot<K> {
         let now = self.config.clock.now();
-        let mut found: HashMap<*const Members<K>, (Arc<Members<K>>, Vec<ConnectionSnapshot>)> =
-            HashMap::new();
+        let mut found: HashMap<*const Members<K>, Lines<K>> = HashMap::new();
         let mut add = |members: &Arc<Members<K>>, line: Option<ConnectionSnapshot>| {
-            let entry = found.entry(Arc::as_ptr(members));
-            let (_, lines) = entry.or_insert_with(|| (Arc::clone(members), Vec::new()));
-            lines.extend(line);
+            let lines = found.entry(Arc::as_ptr(members));
+            lines.or_insert_with(|| (Arc::clone(members), Vec::new())).1.extend(line);
         };
         self.directory.for_each(|members| add(members, None));
         for (index, seat) in self.core.seats.iter() {
