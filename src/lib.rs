@@ -38,7 +38,7 @@
 //! | `std-net` | | ... for std's sockets, on Unix |
 //! | `rustls` | | ... for tokio-rustls' `TlsStream` |
 //! | `hyper`, `hyper-http2` | | ... for hyper's `SendRequest` |
-//! | `serde` | | `Serialize` for what [`Pool::inspect`] returns |
+//! | `serde` | | settings from a file; `Serialize` for what [`Pool::inspect`] returns |
 //!
 //! # What it is not
 //!
@@ -59,6 +59,8 @@ mod drain;
 mod ending;
 mod engine;
 mod error;
+#[cfg(feature = "serde")]
+pub mod file;
 mod generation;
 mod ghosts;
 mod group;

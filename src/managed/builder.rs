@@ -73,7 +73,7 @@ where
     }
 
     /// Settings of the pool below: capacity, timeouts, hooks, all of
-    /// [`slabpool::Builder`](crate::Builder). The last call holds. Its defaults are those of
+    /// [`slabpool::Builder`](crate::Builder). A later call adds to an earlier one. Its defaults are those of
     /// that builder, but for a lifetime of 30 minutes, and a probe that asks the
     /// [`Manager`].
     ///
@@ -93,7 +93,8 @@ where
         set: impl FnOnce(CoreBuilder<K, Slot<M::Connection>>) -> CoreBuilder<K, Slot<M::Connection>>
         + 'static,
     ) -> Self {
-        self.settings = Box::new(set);
+        let before = self.settings;
+        self.settings = Box::new(|core| set(before(core)));
         self
     }
 
