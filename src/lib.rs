@@ -38,6 +38,7 @@
 //! | `std-net` | | ... for std's sockets, on Unix |
 //! | `rustls` | | ... for tokio-rustls' `TlsStream` |
 //! | `hyper`, `hyper-http2` | | ... for hyper's `SendRequest` |
+//! | `metrics` | | a pool's numbers for the `metrics` facade |
 //! | `serde` | | settings from a file; `Serialize` for what [`Pool::inspect`] returns |
 //!
 //! # What it is not
@@ -90,6 +91,8 @@ mod shard;
 mod stats;
 mod store;
 mod sync;
+#[cfg(feature = "metrics")]
+pub mod telemetry;
 mod terms;
 mod time;
 mod token;
