@@ -11,6 +11,8 @@ use crate::settings::GroupSettings;
 use crate::time::{Clock, NEVER};
 
 pub(crate) type OnClose<K, C> = Box<dyn Fn(&K, C, CloseReason) + Send + Sync>;
+#[cfg(feature = "tracing")]
+pub(crate) type GroupName<K> = Box<dyn Fn(&K) -> String + Send + Sync>;
 pub(crate) type SettingsOf<K> = Box<dyn Fn(&K) -> GroupSettings + Send + Sync>;
 pub(crate) type Ask<C> = Box<dyn Fn(&mut C) -> Liveness + Send + Sync>;
 
@@ -46,6 +48,8 @@ pub(crate) struct Config<K, C> {
     pub on_close: Option<OnClose<K, C>>,
     pub settings_of: Option<SettingsOf<K>>,
     pub landing: Option<Arc<dyn Landing<K, C>>>,
+    #[cfg(feature = "tracing")]
+    pub group_name: Option<GroupName<K>>,
     pub clock: Clock,
     /// How often the reaper looks.
     pub tick: Duration,

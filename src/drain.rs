@@ -8,6 +8,9 @@ use std::sync::Arc;
 use crate::core::lanes::Lanes;
 use crate::engine::Engine;
 use crate::error::CloseReason;
+#[cfg(feature = "tracing")]
+use crate::events::Name;
+use crate::events::event;
 use crate::group::{Member, Members};
 use crate::handle::Group;
 use crate::pool::Pool;
@@ -78,12 +81,14 @@ impl<K, C> Engine<K, C> {
         if !group.lanes.era.drain(self.generation()) {
             self.part(group, Member::Handle);
         }
+        event!(info, group = %Name(&self.config, group), "group drained");
         self.clear(group, CloseReason::Drained);
     }
 
     /// Ends the drain of a group, if it drains.
     fn resume(&self, group: &Arc<Members<K>>) {
         if group.lanes.era.resume() {
+            event!(info, group = %Name(&self.config, group), "group resumed");
             self.part(group, Member::Handle);
         }
     }

@@ -10,6 +10,9 @@ use crate::core::state::Phase;
 use crate::core::ticket::Claim;
 use crate::engine::{Engine, RawLease, record_of};
 use crate::error::CloseReason;
+#[cfg(feature = "tracing")]
+use crate::events::Name;
+use crate::events::event;
 use crate::group::{Member, Members};
 
 impl<K, C> Engine<K, C> {
@@ -83,6 +86,7 @@ impl<K, C> Engine<K, C> {
     /// As [`Engine::bury`]; the permit is for the caller.
     pub fn settle<'a>(&self, removed: Removed<'a, K, C>, reason: CloseReason) -> Permit<'a> {
         let Removed { mut connection, group, deadline, permit } = removed;
+        event!(debug, group = %Name(&self.config, &group), %reason, "connection closed");
         self.counters.closed(reason);
         group.tally.closed(reason);
         self.leave_ghost(&group, reason, deadline);
@@ -108,6 +112,7 @@ impl<K, C> Engine<K, C> {
         result
             .map_err(|panic| {
                 self.counters.panics.add();
+                event!(error, "a hook or a destructor has panicked");
                 // Its destructor might panic again.
                 mem::forget(panic);
             })

@@ -6,6 +6,7 @@ use crate::capacity::Permit;
 use crate::core::ticket::Claim;
 use crate::engine::{Engine, RawLease};
 use crate::error::{CloseReason, RejectReason, Rejected};
+use crate::events::event;
 use crate::group::Members;
 use crate::limits::Limits;
 use crate::settings::PutOptions;
@@ -233,6 +234,7 @@ impl<K, C> Engine<K, C> {
 
     fn reject(&self, connection: C, reason: RejectReason) -> Rejected<C> {
         self.counters.rejects.add();
+        event!(debug, %reason, "connection not taken");
         Rejected { connection, reason }
     }
 }

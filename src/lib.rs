@@ -39,6 +39,7 @@
 //! | `rustls` | | ... for tokio-rustls' `TlsStream` |
 //! | `hyper`, `hyper-http2` | | ... for hyper's `SendRequest` |
 //! | `metrics` | | a pool's numbers for the `metrics` facade |
+//! | `tracing` | | events when connections are closed or refused, and of administration |
 //! | `serde` | | settings from a file; `Serialize` for what [`Pool::inspect`] returns |
 //!
 //! # What it is not
@@ -60,6 +61,7 @@ mod drain;
 mod ending;
 mod engine;
 mod error;
+mod events;
 #[cfg(feature = "serde")]
 pub mod file;
 mod generation;

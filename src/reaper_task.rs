@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use crate::engine::Engine;
+use crate::events::event;
 
 impl<K: Send + Sync + 'static, C: Send + 'static> Engine<K, C> {
     /// The future that maintains the pool for as long as it exists.
@@ -19,6 +20,7 @@ impl<K: Send + Sync + 'static, C: Send + 'static> Engine<K, C> {
         }
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         if !self.maintainer.running.swap(true, Ordering::Relaxed) {
+            event!(debug, "reaper started");
             let running = Running(self.me.clone());
             let reaper = run(self.me.clone(), self.config.tick);
             runtime.spawn(async move {

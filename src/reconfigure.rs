@@ -15,6 +15,7 @@ use arc_swap::ArcSwap;
 
 use crate::engine::Engine;
 use crate::error::ConfigError;
+use crate::events::event;
 use crate::group::{Member, Members};
 use crate::pool::Pool;
 use crate::settings::{GroupSettings, Settings};
@@ -121,6 +122,7 @@ impl<K, C> Engine<K, C> {
         self.capacity.set_max(settings.capacity);
         self.desk.step.publish();
         self.settings.store(Arc::new(settings));
+        event!(info, "pool reconfigured");
         // From here on others may change them again. What follows looks for itself what
         // they are.
         drop(turn);

@@ -10,6 +10,7 @@ use crate::core::ticket::Claim;
 use crate::drain::outdated;
 use crate::engine::{Engine, RawLease, record_of};
 use crate::error::CloseReason;
+use crate::events::event;
 use crate::group::Members;
 use crate::miss::Met;
 use crate::pool::Pool;
@@ -100,6 +101,7 @@ impl<K, C> Engine<K, C> {
     /// Closes everything that is idle, for good.
     pub fn close(&self) {
         self.mark_closed();
+        event!(info, "pool closed");
         self.clear_all(CloseReason::Closed);
     }
 
