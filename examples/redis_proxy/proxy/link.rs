@@ -1,0 +1,223 @@
+//! Connections to the server: how they are opened, looked at and used.
+
+use std::fmt;
+use std::future::pending;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use slabpool::managed::Manager;
+use slabpool::{CloseMode, Connection, Liveness};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::frames::{Broken, Scanner};
+use super::tally::Tally;
+
+pub const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
+
+/// A ping that takes longer has failed.
+const PING_TIMEOUT: Duration = Duration::from_secs(1);
+
+const READ_BYTES: usize = 16 * 1024;
+
+/// Opens connections to Redis servers, for the pool.
+#[derive(Debug)]
+pub struct Redis(pub Arc<Tally>);
+
+impl Manager<SocketAddr> for Redis {
+    type Connection = Link;
+    type Error = ConnectError;
+
+    /// With a ping, so that a server that turns us away says so here.
+    async fn connect(&self, address: &SocketAddr) -> Result<Link, ConnectError> {
+        self.0.connects.add();
+        let opened = open(*address).await;
+        opened.inspect_err(|_| self.0.connect_errors.add())
+    }
+
+    fn probe(&self, link: &mut Link) -> Liveness {
+        link.liveness()
+    }
+
+    async fn check(&self, link: &mut Link) -> bool {
+        self.0.checks.add();
+        link.ping().await.is_ok()
+    }
+}
+
+async fn open(address: SocketAddr) -> Result<Link, ConnectError> {
+    let fails = |cause: Fault| ConnectError { address, cause };
+    let stream = TcpStream::connect(address).await.map_err(|error| fails(Fault::Io(error)))?;
+    stream.set_nodelay(true).map_err(|error| fails(Fault::Io(error)))?;
+    let mut link = Link { stream, input: BytesMut::new() };
+    link.ping().await.map_err(fails)?;
+    Ok(link)
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub struct ConnectError {
+    pub address: SocketAddr,
+    pub cause: Fault,
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.address, self.cause)
+    }
+}
+
+impl std::error::Error for ConnectError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.cause {
+            Fault::Io(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// Why an exchange did not come to its end.
+#[derive(Debug)]
+pub enum Fault {
+    /// The server has closed the connection.
+    Ended,
+    Io(io::Error),
+    /// What the server sent is no answer.
+    Broken(Broken),
+    /// The answer to a ping.
+    NoPong(String),
+    /// The answers did not come in time.
+    Slow(Duration),
+}
+
+impl Fault {
+    /// Whether the connection was closed, as one is that was idle for too long.
+    pub fn is_end(&self) -> bool {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+        match self {
+            Self::Ended => true,
+            Self::Io(error) => {
+                matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset)
+            }
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ended => f.write_str("the server closed the connection"),
+            Self::Io(error) => error.fmt(f),
+            Self::Broken(broken) => broken.fmt(f),
+            Self::NoPong(answer) => write!(f, "the server answered a ping with {answer:?}"),
+            Self::Slow(limit) => write!(f, "no answer within {limit:?}"),
+        }
+    }
+}
+
+/// Answers, as they came.
+#[derive(Debug, Default)]
+pub struct Answers {
+    pub bytes: BytesMut,
+    pub count: usize,
+}
+
+/// A connection to a server.
+#[derive(Debug)]
+pub struct Link {
+    stream: TcpStream,
+    /// What was read and is not an answer yet.
+    input: BytesMut,
+}
+
+impl Link {
+    /// Sends commands, and reads as many answers: those that came before a fault are in
+    /// `answers` all the same.
+    ///
+    /// # Cancel safety
+    ///
+    /// None: the connection is of no more use.
+    pub async fn exchange(
+        &mut self,
+        commands: &[u8],
+        count: usize,
+        answers: &mut Answers,
+    ) -> Result<(), Fault> {
+        let Self { stream, input } = self;
+        let (mut reader, mut writer) = stream.split();
+        let mut sent = false;
+        // Both at a time: a server that waits until its answers are read reads no more.
+        let sending = async {
+            sent = writer.write_all(commands).await.is_ok();
+            // If not, whoever reads is told so, after what was answered before.
+            pending().await
+        };
+        let receiving = async {
+            let mut scanner = Scanner::of_answers();
+            while answers.count < count {
+                match scanner.advance(input).map_err(Fault::Broken)? {
+                    Some(length) => {
+                        answers.bytes.unsplit(input.split_to(length));
+                        answers.count += 1;
+                    }
+                    None => {
+                        input.reserve(READ_BYTES);
+                        if reader.read_buf(input).await.map_err(Fault::Io)? == 0 {
+                            return Err(Fault::Ended);
+                        }
+                    }
+                }
+            }
+            Ok(())
+        };
+        tokio::select! {
+            outcome = receiving => outcome?,
+            never = sending => never,
+        }
+        if sent {
+            Ok(())
+        } else {
+            Err(Fault::Broken(Broken::new("an answer to what was not sent")))
+        }
+    }
+
+    /// Asks the server whether it is there.
+    pub async fn ping(&mut self) -> Result<(), Fault> {
+        let mut answers = Answers::default();
+        let exchange = timeout(PING_TIMEOUT, self.exchange(PING, 1, &mut answers));
+        exchange.await.unwrap_or(Err(Fault::Slow(PING_TIMEOUT)))?;
+        if answers.bytes.as_ref() == b"+PONG\r\n" {
+            return Ok(());
+        }
+        Err(Fault::NoPong(String::from_utf8_lossy(answers.bytes.trim_ascii_end()).into_owned()))
+    }
+
+    /// Whether something has come that is not an answer, or only a part of one.
+    pub fn has_rest(&self) -> bool {
+        !self.input.is_empty()
+    }
+}
+
+/// As the socket; and what was read and is no answer is what nobody asked for.
+impl Connection for Link {
+    fn liveness(&mut self) -> Liveness {
+        if self.has_rest() { Liveness::UnexpectedData } else { self.stream.liveness() }
+    }
+
+    fn poll_liveness(&mut self, cx: &mut Context<'_>) -> Poll<Liveness> {
+        if self.has_rest() {
+            return Poll::Ready(Liveness::UnexpectedData);
+        }
+        self.stream.poll_liveness(cx)
+    }
+
+    fn prepare_close(&mut self, mode: CloseMode) {
+        self.stream.prepare_close(mode);
+    }
+}
