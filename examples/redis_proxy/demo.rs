@@ -30,8 +30,8 @@ const CUT_PAUSE: Duration = Duration::from_secs(1);
 const CLIENTS: usize = 64;
 const CONNECTIONS: usize = 8;
 
-/// What clients do between two commands, on average some milliseconds of it.
-const THINK: Duration = Duration::from_micros(500);
+/// What clients do between two commands, for as many times this as their number modulo eight.
+const THINK: Duration = Duration::from_millis(2);
 
 /// What the clients have seen.
 #[derive(Debug, Default)]
