@@ -7,6 +7,7 @@
 #[path = "../../examples/redis_proxy/client.rs"]
 mod client;
 #[path = "../../examples/redis_proxy/proxy/mod.rs"]
+#[expect(dead_code, reason = "the example uses more of it")]
 mod proxy;
 #[path = "../../examples/redis_proxy/redis.rs"]
 mod redis;
