@@ -272,3 +272,19 @@ async fn a_connection_that_hangs_fails_its_check() {
     assert_eq!((setup.proxy.tally().checks.get(), setup.proxy.tally().retries.get()), (2, 0));
     setup.end().await;
 }
+
+/// What a server says before it was asked is quoted, not taken for an answer.
+#[tokio::test]
+async fn a_server_that_speaks_first() {
+    let (server, setup) = Server::with_proxy(|_| {}).await;
+    let mut client = setup.client().await;
+    let playing = async {
+        let (mut stream, _) = server.0.accept().await.unwrap();
+        stream.write_all(b"-ERR no room\r\n").await.unwrap();
+        drop(stream);
+    };
+    let (answer, ()) = tokio::join!(client.ask(INCR), playing);
+    assert!(refusal(&answer.unwrap()).contains("\"-ERR no room\""));
+    assert_eq!(setup.group(), (0, 0, 0, 0));
+    setup.end().await;
+}

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::pending;
 use std::io;
+use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -89,6 +90,8 @@ pub enum Fault {
     Io(io::Error),
     /// What the server sent is no answer.
     Broken(Broken),
+    /// The server has said this before it was asked.
+    TurnedAway(String),
     /// The answer to a ping.
     NoPong(String),
     /// The answers did not come in time.
@@ -115,6 +118,7 @@ impl fmt::Display for Fault {
             Self::Ended => f.write_str("the server closed the connection"),
             Self::Io(error) => error.fmt(f),
             Self::Broken(broken) => broken.fmt(f),
+            Self::TurnedAway(said) => write!(f, "the server turned us away with {said:?}"),
             Self::NoPong(answer) => write!(f, "the server answered a ping with {answer:?}"),
             Self::Slow(limit) => write!(f, "no answer within {limit:?}"),
         }
@@ -177,14 +181,16 @@ impl Link {
             Ok(())
         };
         tokio::select! {
-            outcome = receiving => outcome?,
+            biased;
             never = sending => never,
+            outcome = receiving => outcome?,
         }
         if sent {
-            Ok(())
-        } else {
-            Err(Fault::Broken(Broken::new("an answer to what was not sent")))
+            return Ok(());
         }
+        // No answers, then: as a server says that has no room for one more client.
+        answers.count = 0;
+        Err(Fault::TurnedAway(line(&mem::take(&mut answers.bytes))))
     }
 
     /// Asks the server whether it is there.
@@ -195,13 +201,19 @@ impl Link {
         if answers.bytes.as_ref() == b"+PONG\r\n" {
             return Ok(());
         }
-        Err(Fault::NoPong(String::from_utf8_lossy(answers.bytes.trim_ascii_end()).into_owned()))
+        Err(Fault::NoPong(line(&answers.bytes)))
     }
 
     /// Whether something has come that is not an answer, or only a part of one.
     pub fn has_rest(&self) -> bool {
         !self.input.is_empty()
     }
+}
+
+/// What the server said, to be told to a human.
+fn line(bytes: &[u8]) -> String {
+    let line = bytes.split(|&byte| byte == b'\r').next().unwrap_or_default();
+    String::from_utf8_lossy(line).into_owned()
 }
 
 /// As the socket; and what was read and is no answer is what nobody asked for.
