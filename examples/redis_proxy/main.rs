@@ -93,7 +93,7 @@ fn summary(proxy: &Proxy) -> String {
         ("commands", tally.commands.get().to_string()),
         ("errors of the proxy", tally.errors.get().to_string()),
         ("connects", tally.connects.get().to_string()),
-        ("connects that failed", tally.connect_errors.get().to_string()),
+        ("connects that failed", (tally.connects.get() - tally.connected.get()).to_string()),
         ("a connection was there", hits),
         ("waited for somebody else's", tally.waits.get().to_string()),
         ("mean wait", format!("{:?}", tally.waited_mean())),

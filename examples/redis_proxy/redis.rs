@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use redis_protocol::resp2::types::OwnedFrame;
 use tokio::time::sleep;
 
 use crate::client::Client;
@@ -91,14 +92,20 @@ impl Server {
                 self.child = None;
                 return Ok(false);
             }
-            if let Ok(mut client) = Client::connect(self.address).await
-                && client.ask(&["PING"]).await.is_ok()
-            {
+            if self.answers().await.unwrap_or(false) {
                 return Ok(true);
             }
             sleep(LOOK_PAUSE).await;
         }
         Ok(false)
+    }
+
+    /// Whether it is this one that answers, and nobody else's who had the port first.
+    async fn answers(&self) -> io::Result<bool> {
+        let answer = Client::connect(self.address).await?.ask(&["INFO", "server"]).await?;
+        let id = self.child.as_ref().map(|child| format!("process_id:{}\r\n", child.id()));
+        let OwnedFrame::BulkString(text) = answer else { return Ok(false) };
+        Ok(id.is_some_and(|id| String::from_utf8_lossy(&text).contains(&id)))
     }
 
     /// Kills it, without a word to anybody.

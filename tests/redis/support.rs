@@ -40,6 +40,7 @@ pub fn patient(redis: SocketAddr) -> Settings {
         acquire_timeout: PATIENCE,
         answer_timeout: PATIENCE,
         hold_timeout: PATIENCE,
+        ping_timeout: PATIENCE,
         ..Settings::new(redis)
     }
 }

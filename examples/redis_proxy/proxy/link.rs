@@ -19,16 +19,17 @@ use tokio::time::timeout;
 use super::frames::{Broken, Scanner};
 use super::tally::Tally;
 
-pub const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
-
-/// A ping that takes longer has failed.
-const PING_TIMEOUT: Duration = Duration::from_secs(1);
+const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
 
 const READ_BYTES: usize = 16 * 1024;
 
 /// Opens connections to Redis servers, for the pool.
 #[derive(Debug)]
-pub struct Redis(pub Arc<Tally>);
+pub struct Redis {
+    pub tally: Arc<Tally>,
+    /// How long a connection that was idle may take to answer a ping.
+    pub ping_timeout: Duration,
+}
 
 impl Manager<SocketAddr> for Redis {
     type Connection = Link;
@@ -36,9 +37,8 @@ impl Manager<SocketAddr> for Redis {
 
     /// With a ping, so that a server that turns us away says so here.
     async fn connect(&self, address: &SocketAddr) -> Result<Link, ConnectError> {
-        self.0.connects.add();
-        let opened = open(*address).await;
-        opened.inspect_err(|_| self.0.connect_errors.add())
+        self.tally.connects.add();
+        open(*address).await.inspect(|_| self.tally.connected.add())
     }
 
     fn probe(&self, link: &mut Link) -> Liveness {
@@ -46,8 +46,8 @@ impl Manager<SocketAddr> for Redis {
     }
 
     async fn check(&self, link: &mut Link) -> bool {
-        self.0.checks.add();
-        link.ping().await.is_ok()
+        self.tally.checks.add();
+        link.answers_within(self.ping_timeout).await
     }
 }
 
@@ -194,14 +194,18 @@ impl Link {
     }
 
     /// Asks the server whether it is there.
-    pub async fn ping(&mut self) -> Result<(), Fault> {
+    async fn ping(&mut self) -> Result<(), Fault> {
         let mut answers = Answers::default();
-        let exchange = timeout(PING_TIMEOUT, self.exchange(PING, 1, &mut answers));
-        exchange.await.unwrap_or(Err(Fault::Slow(PING_TIMEOUT)))?;
+        self.exchange(PING, 1, &mut answers).await?;
         if answers.bytes.as_ref() == b"+PONG\r\n" {
             return Ok(());
         }
         Err(Fault::NoPong(line(&answers.bytes)))
+    }
+
+    /// Whether the server answers a ping in time. If not, the connection is of no more use.
+    pub async fn answers_within(&mut self, limit: Duration) -> bool {
+        matches!(timeout(limit, self.ping()).await, Ok(Ok(())))
     }
 
     /// Whether something has come that is not an answer, or only a part of one.

@@ -57,6 +57,8 @@ pub struct Settings {
     pub hold_timeout: Duration,
     /// A connection that was idle for so long is asked by a ping whether it is there.
     pub check_after: Duration,
+    /// How long the answer may take.
+    pub ping_timeout: Duration,
 }
 
 impl Settings {
@@ -69,6 +71,7 @@ impl Settings {
             answer_timeout: Duration::from_secs(30),
             hold_timeout: Duration::from_secs(30),
             check_after: Duration::from_secs(10),
+            ping_timeout: Duration::from_secs(1),
         }
     }
 }
@@ -100,7 +103,8 @@ impl Proxy {
     /// If the pool cannot work like that.
     pub fn new(settings: Settings) -> Result<Self, ConfigError> {
         let tally = Arc::new(Tally::default());
-        let pool = Pool::builder(Redis(Arc::clone(&tally)))
+        let redis = Redis { tally: Arc::clone(&tally), ping_timeout: settings.ping_timeout };
+        let pool = Pool::builder(redis)
             .max_connections_per_group(settings.max_connections)
             .connect_timeout(settings.connect_timeout)
             .acquire_timeout(settings.acquire_timeout)
@@ -142,7 +146,7 @@ impl Proxy {
         }
         lease.close_dead();
         // Nothing is lost if the server has begun a transaction twice.
-        if !matches!(batch.kind, Kind::Repeatable | Kind::Multi | Kind::Watch) {
+        if !matches!(batch.kind, Kind::Repeatable | Kind::Multi | Kind::Watch | Kind::Unwatch) {
             return Err(Failure::Fault(fault));
         }
         self.tally.retries.add();
@@ -167,7 +171,7 @@ impl Proxy {
         // Whoever dies in between is closed, so this comes to an end.
         loop {
             let mut lease = self.lease().await?;
-            if lease.meta().connected || lease.ping().await.is_ok() {
+            if lease.meta().connected || lease.answers_within(self.settings.ping_timeout).await {
                 return Ok(lease);
             }
             lease.close_dead();

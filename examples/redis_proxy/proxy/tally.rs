@@ -24,9 +24,9 @@ pub struct Tally {
     pub opened: Counter,
     /// Exchanges that were repeated, because a connection died while it was idle.
     pub retries: Counter,
-    /// Connects, and those that failed.
+    /// Connects that were started, and those that led to a connection.
     pub connects: Counter,
-    pub connect_errors: Counter,
+    pub connected: Counter,
     /// Pings of connections that were idle for long.
     pub checks: Counter,
 }
