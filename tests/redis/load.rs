@@ -104,7 +104,8 @@ async fn messages_come_in_pieces_and_in_lumps() {
     assert_eq!(client.answer().await.unwrap(), simple("OK"));
     assert_eq!(client.ask(&["GET", "key"]).await.unwrap(), text("a\r\nb"));
     // Commands that have no answer, and an empty string.
-    client.stream.write_all(b"*0\r\n*-1\r\n").await.unwrap();
+    client.stream.write_all(b"*0\r\n\r\n*-1\r\n\r").await.unwrap();
+    client.stream.write_all(b"\n").await.unwrap();
     assert_eq!(client.ask(&["ECHO", ""]).await.unwrap(), text(""));
     let large = "x".repeat(8 * 1024 * 1024);
     let commands: [&[&str]; 3] = [&["SET", "large", &large], &["GET", "large"], &["GET", "none"]];

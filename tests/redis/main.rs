@@ -13,6 +13,7 @@ mod proxy;
 mod redis;
 
 mod failures;
+mod frames;
 mod load;
 mod odd_servers;
 mod sessions;

@@ -76,6 +76,17 @@ impl Scanner {
     /// Takes the next element, or the head of an array.
     fn element(&mut self, rest: &[u8]) -> Result<Option<usize>, Broken> {
         let Some(&kind) = rest.first() else { return Ok(None) };
+        if self.commands && self.at == 0 && kind == b'\r' {
+            // An empty line is no command, and has no answer.
+            return match rest.get(1) {
+                None => Ok(None),
+                Some(b'\n') => {
+                    self.missing -= 1;
+                    Ok(Some(CRLF.len()))
+                }
+                Some(_) => Err(Broken::new("a line that begins with a return")),
+            };
+        }
         if self.commands && kind != if self.at == 0 { b'*' } else { b'$' } {
             return Err(Broken::new(match self.at {
                 0 => "inline commands are not taken, only arrays",
@@ -108,7 +119,9 @@ impl Scanner {
 /// How many elements an array has, and how long its head is. Null has none.
 fn array_head(rest: &[u8]) -> Result<Option<(usize, usize)>, Broken> {
     let Some(line) = line(rest)? else { return Ok(None) };
-    let count = std::str::from_utf8(&line[1..]).ok().and_then(|text| text.parse::<i64>().ok());
+    let count = line
+        .strip_prefix(b"*")
+        .and_then(|digits| std::str::from_utf8(digits).ok()?.parse::<i64>().ok());
     let Some(count) = count else { return Err(Broken::new("the length of an array is no number")) };
     Ok(Some((usize::try_from(count).unwrap_or(0), line.len() + CRLF.len())))
 }

@@ -18,7 +18,7 @@
 //!   that may write, is one exchange. Answers come in the order of the commands.
 
 mod commands;
-mod frames;
+pub mod frames;
 mod link;
 mod server;
 mod session;
