@@ -43,6 +43,7 @@ async fn many_requests_on_few_connections() {
     while let Some(ended) = tasks.join_next().await {
         ended.unwrap();
     }
+    client.until(|status| status.connecting == 0).await;
     let connects = client.connects();
     assert!((1..=8).contains(&connects), "{connects}");
     assert_eq!((origin.accepted(), origin.requests()), (connects, 1_000));

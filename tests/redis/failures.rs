@@ -149,6 +149,7 @@ async fn the_server_starts_anew_under_load() {
     // Connects that began before the server was there may each fail all who waited then.
     let late = load.errors_when_up.load(Ordering::SeqCst);
     assert!(late <= (CLIENTS * CONNECTIONS) as u64, "{late}");
+    eventually(|| setup.group().2 == 0).await;
     let (idle, leased, connecting, waiting) = setup.group();
     assert!((1..=CONNECTIONS).contains(&idle), "{idle}");
     assert_eq!((leased, connecting, waiting), (0, 0, 0));

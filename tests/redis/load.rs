@@ -5,7 +5,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::task::JoinSet;
 
 use crate::client::{Client, encoded, simple, text};
-use crate::support::{info, real, refusal, until_info};
+use crate::support::{eventually, info, real, refusal, until_info};
 
 #[tokio::test]
 async fn sixty_four_clients_on_eight_connections() {
@@ -41,6 +41,7 @@ async fn sixty_four_clients_on_eight_connections() {
         (tally.connects.get(), 0, 0)
     );
     assert_eq!(tally.leases.get(), tally.hits.get() + tally.waits.get() + tally.opened.get());
+    eventually(|| setup.group().2 == 0).await;
     let (idle, leased, connecting, waiting) = setup.group();
     assert_eq!((leased, connecting, waiting), (0, 0, 0));
     assert_eq!(idle as u64, tally.connects.get());

@@ -65,6 +65,8 @@ impl Setup {
         let end = self.begin_to_end().await.unwrap();
         assert_eq!(end.0.cut_off, 0);
         assert!(end.0.drained.is_complete(), "{}", end.0.drained);
+        // A connect that nobody waited for any more comes to its own end.
+        eventually(|| end.1.pool().status().connecting == 0).await;
         let status = end.1.pool().status();
         let left = (status.idle, status.leased, status.connecting, status.waiting, status.groups);
         assert_eq!(left, (0, 0, 0, 0, 0), "{status:?}");

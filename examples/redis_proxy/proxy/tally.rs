@@ -16,7 +16,8 @@ pub struct Tally {
     pub leases: Counter,
     /// Leases of a connection that was there at once.
     pub hits: Counter,
-    /// Leases for which the client had to wait, for somebody else's connection.
+    /// Leases for which the client had to wait: for somebody else's connection, or for a
+    /// check of an idle one.
     pub waits: Counter,
     /// Time spent in acquires, in microseconds.
     waited_micros: Counter,
