@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! cargo bench --bench managed
+//! cargo bench --bench managed -- Acquire      # what has this in its title
 //! ```
 //!
 //! Each contender is described where it is made, in `common/managed.rs`; the long lines in
@@ -35,8 +36,6 @@ const OWN: &str = "slabpool, released";
 /// The long line: tasks in it, connections for them, and how often the caller comes.
 const LINE: (usize, usize, usize) = (5_000, 50, 5);
 const LINE_ROUNDS: usize = 3;
-/// bb8 lets its callers wait until their time is up: each costs five seconds.
-const LINE_BB8: usize = 1;
 
 /// The even one: tasks, connections, and waits of each task that count.
 const EVEN: (usize, usize, usize) = (1_000, 8, 3);
@@ -81,6 +80,8 @@ fn main() {
     // done.
     let passed = |flag: &str| std::env::args().any(|argument| argument == flag);
     let test = !passed("--bench") || passed("--test");
+    let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let wanted = |title: &str| filter.as_deref().is_none_or(|part| title.contains(part));
     let (rounds, slice) = if test { (1, Duration::from_micros(10)) } else { (ROUNDS, SLICE) };
     let titles = [
         ("Acquire and give back", UNCONTENDED),
@@ -88,7 +89,7 @@ fn main() {
         ("... each of which yields while it has one", TASKS_64_YIELDING),
     ];
     println!("Medians of {rounds} rounds, {slice:?} of each contender in each, in turn.");
-    for (title, contenders) in titles {
+    for (title, contenders) in titles.into_iter().filter(|(title, _)| wanted(title)) {
         for (threads, runtime) in runtimes() {
             let mut rows = contenders.map(|contender| Row::new(contender, &runtime, slice));
             for round in 0..rounds {
@@ -100,8 +101,12 @@ fn main() {
         }
     }
     let factor = if test { 100 } else { 1 };
-    lines(factor);
-    evennesses(factor);
+    if wanted("A caller among") {
+        lines(factor);
+    }
+    if wanted("Jain's index") {
+        evennesses(factor);
+    }
 }
 
 /// Prints rows as a table, with what each costs in terms of slabpool's.
@@ -140,9 +145,13 @@ fn lines(factor: usize) {
     let tasks = tasks / factor;
     for (threads, runtime) in runtimes() {
         let mut waits = contenders.map(|_| Vec::new());
-        for _ in 0..rounds {
+        for round in 0..rounds {
             for (waits, (name, run)) in waits.iter_mut().zip(contenders) {
-                let probes = if name == "bb8" { LINE_BB8 } else { probes };
+                // It lets its callers wait until their time is up, five seconds each.
+                let (rounds, probes) = if name == "bb8" { (1, 1) } else { (rounds, probes) };
+                if round >= rounds {
+                    continue;
+                }
                 waits.extend(run(&runtime, connections.min(tasks / 2), tasks, probes));
             }
         }

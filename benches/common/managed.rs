@@ -5,6 +5,7 @@
 //! deadpool's manager has nothing to do. slabpool has keys, and the others have none.
 
 use std::convert::Infallible;
+use std::fmt::Debug;
 use std::future::{Future, ready};
 use std::hint::black_box;
 use std::ops::{Deref, DerefMut};
@@ -39,11 +40,12 @@ pub type OnRuntime = (&'static str, fn(&Arc<Runtime>) -> Work);
 /// A pool of numbers.
 pub trait Subject: Clone + Send + Sync + 'static {
     type Lease<'a>: DerefMut<Target = Connection> + Send;
+    type Error: Debug + Send;
 
     fn new(connections: usize) -> impl Future<Output = Self> + Send;
 
-    /// `None` if the time is up.
-    fn acquire(&self) -> impl Future<Output = Option<Self::Lease<'_>>> + Send;
+    /// The pool's own future, with nothing around it.
+    fn acquire(&self) -> impl Future<Output = Result<Self::Lease<'_>, Self::Error>> + Send;
 
     /// Gives a connection back.
     #[inline(always)]
@@ -175,6 +177,8 @@ impl managed::Manager<u64> for Numbers {
     type Connection = Connection;
     type Error = Infallible;
 
+    const PROBES: bool = false;
+
     async fn connect(&self, _: &u64) -> Result<Connection, Infallible> {
         Ok(0)
     }
@@ -182,6 +186,7 @@ impl managed::Manager<u64> for Numbers {
 
 impl<const DROPPED: bool> Subject for Slabpool<DROPPED> {
     type Lease<'a> = managed::Pooled<'a, u64, Numbers>;
+    type Error = managed::AcquireError<Infallible>;
 
     async fn new(connections: usize) -> Self {
         let builder = managed::Pool::builder(Numbers)
@@ -193,8 +198,8 @@ impl<const DROPPED: bool> Subject for Slabpool<DROPPED> {
     }
 
     #[inline(always)]
-    async fn acquire(&self) -> Option<Self::Lease<'_>> {
-        self.0.acquire(&KEY).await.ok()
+    fn acquire(&self) -> impl Future<Output = Result<Self::Lease<'_>, Self::Error>> + Send {
+        self.0.acquire(&KEY)
     }
 
     #[inline(always)]
@@ -226,6 +231,7 @@ impl deadpool_managed::Manager for Numbers {
 
 impl<const TIMED: bool> Subject for Deadpool<TIMED> {
     type Lease<'a> = deadpool_managed::Object<Numbers>;
+    type Error = deadpool_managed::PoolError<Infallible>;
 
     async fn new(connections: usize) -> Self {
         let builder = deadpool_managed::Pool::builder(Numbers)
@@ -236,8 +242,8 @@ impl<const TIMED: bool> Subject for Deadpool<TIMED> {
     }
 
     #[inline(always)]
-    async fn acquire(&self) -> Option<Self::Lease<'_>> {
-        self.0.get().await.ok()
+    fn acquire(&self) -> impl Future<Output = Result<Self::Lease<'_>, Self::Error>> + Send {
+        self.0.get()
     }
 }
 
@@ -263,6 +269,7 @@ impl bb8::ManageConnection for Numbers {
 
 impl Subject for Bb8 {
     type Lease<'a> = bb8::PooledConnection<'a, Numbers>;
+    type Error = bb8::RunError<Infallible>;
 
     async fn new(connections: usize) -> Self {
         let builder = bb8::Pool::builder()
@@ -273,8 +280,8 @@ impl Subject for Bb8 {
     }
 
     #[inline(always)]
-    async fn acquire(&self) -> Option<Self::Lease<'_>> {
-        self.0.get().await.ok()
+    fn acquire(&self) -> impl Future<Output = Result<Self::Lease<'_>, Self::Error>> + Send {
+        self.0.get()
     }
 }
 
@@ -284,6 +291,7 @@ pub struct Core(slabpool::Pool<u64, Connection>);
 
 impl Subject for Core {
     type Lease<'a> = slabpool::Pooled<'a, u64, Connection>;
+    type Error = ();
 
     async fn new(connections: usize) -> Self {
         let pool = super::pool(2 * connections);
@@ -294,8 +302,8 @@ impl Subject for Core {
     }
 
     #[inline(always)]
-    fn acquire(&self) -> impl Future<Output = Option<Self::Lease<'_>>> + Send {
-        ready(self.0.get(&KEY))
+    fn acquire(&self) -> impl Future<Output = Result<Self::Lease<'_>, Self::Error>> + Send {
+        ready(self.0.get(&KEY).ok_or(()))
     }
 
     #[inline(always)]
@@ -314,14 +322,15 @@ pub struct Own<P>(Connection, P);
 
 impl Subject for Permits {
     type Lease<'a> = Own<SemaphorePermit<'a>>;
+    type Error = Infallible;
 
     async fn new(connections: usize) -> Self {
         Self(Arc::new(Semaphore::new(connections)))
     }
 
     #[inline(always)]
-    async fn acquire(&self) -> Option<Self::Lease<'_>> {
-        Some(Own(0, self.0.acquire().await.expect("nobody closes it")))
+    fn acquire(&self) -> impl Future<Output = Result<Self::Lease<'_>, Self::Error>> + Send {
+        async { Ok(Own(0, self.0.acquire().await.expect("nobody closes it"))) }
     }
 }
 
@@ -331,14 +340,15 @@ pub struct Nothing;
 
 impl Subject for Nothing {
     type Lease<'a> = Own<()>;
+    type Error = Infallible;
 
     async fn new(_: usize) -> Self {
         Self
     }
 
     #[inline(always)]
-    fn acquire(&self) -> impl Future<Output = Option<Self::Lease<'_>>> + Send {
-        ready(Some(Own(0, ())))
+    fn acquire(&self) -> impl Future<Output = Result<Self::Lease<'_>, Self::Error>> + Send {
+        ready(Ok(Own(0, ())))
     }
 }
 

@@ -122,7 +122,7 @@ impl Books {
         let lease = subject.acquire().await;
         let waited = start.elapsed();
         self.served.fetch_add(1, Ordering::Relaxed);
-        let Some(mut lease) = lease else { return waited };
+        let Ok(mut lease) = lease else { return waited };
         *lease += 1;
         let start = Instant::now();
         if !hold.is_zero() {
