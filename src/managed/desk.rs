@@ -148,6 +148,8 @@ impl<T: Trade> Desk<T> {
         // Nothing can be returned where nothing is.
         let wants = how != Joins::Patient || self.word.load().connections() == 0;
         let id = line.join(who, wants);
+        // Before it looks for a permit: whoever frees one after that look sees the flag.
+        self.word.set_waiting(true);
         self.allot(line, bounds, make, &mut after);
         let covered = self.word.load().connecting() as usize;
         let alone = line.waiting().saturating_sub(covered);
