@@ -140,8 +140,8 @@ impl<T: Trade> Desk<T> {
         let mut room = self.lock();
         let Room { line, failures, .. } = &mut *room;
         let failures = *failures;
-        let nobody_before = line.next_wanting(T::is_late).is_none();
-        let may = how == Joins::Apart && nobody_before && !T::is_late(&who);
+        let may =
+            how == Joins::Apart && line.next_wanting(T::is_late).is_none() && !T::is_late(&who);
         if may && self.word.reserve(bounds) {
             return Ok(Ticket { id: line.join_apart(who, make()), failures });
         }
@@ -359,7 +359,12 @@ impl<T: Trade> Desk<T> {
         make: impl Fn() -> T::Grant,
         after: &mut After<T>,
     ) {
-        while line.demand() > self.word.load().connecting() as usize {
+        loop {
+            // Looks for a permit first: who is late is a matter of the clock.
+            let state = self.word.load();
+            if line.demand() <= state.connecting() as usize || !state.allows(bounds) {
+                return;
+            }
             let Some(id) = line.next_wanting(T::is_late) else { return };
             if !self.word.reserve(bounds) {
                 return;

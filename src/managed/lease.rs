@@ -190,6 +190,7 @@ where
     K: Hash + Eq + Send + Sync + 'static,
     M: Manager<K>,
 {
+    #[inline]
     fn drop(&mut self) {
         let Some(inner) = self.inner.take() else { return };
         if inner.holder().0.borrow().inner().core.engine().config.release_on_drop {
