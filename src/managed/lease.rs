@@ -184,6 +184,18 @@ where
     home.0.borrow().look_at(desk);
 }
 
+/// Closes the connection of a lease that was dropped; its permit wakes who waits. Out of the
+/// way of those that are released.
+#[inline(never)]
+fn let_go<P, K, M>(inner: Inner<P, K, M>)
+where
+    P: Borrow<Pool<K, M>>,
+    K: Hash + Eq + Send + Sync + 'static,
+    M: Manager<K>,
+{
+    drop(inner);
+}
+
 impl<P, K, M> Drop for Lease<P, K, M>
 where
     P: Borrow<Pool<K, M>>,
@@ -195,8 +207,9 @@ where
         let Some(inner) = self.inner.take() else { return };
         if inner.holder().0.borrow().inner().core.engine().config.release_on_drop {
             give_back(inner);
+        } else {
+            let_go(inner);
         }
-        // Else dropping it closes the connection, whose permit wakes who waits.
     }
 }
 
