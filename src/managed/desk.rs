@@ -359,12 +359,7 @@ impl<T: Trade> Desk<T> {
         make: impl Fn() -> T::Grant,
         after: &mut After<T>,
     ) {
-        loop {
-            // Looks for a permit first: who is late is a matter of the clock.
-            let state = self.word.load();
-            if line.demand() <= state.connecting() as usize || !state.allows(bounds) {
-                return;
-            }
+        while self.word.load().may_connect(line.demand(), bounds) {
             let Some(id) = line.next_wanting(T::is_late) else { return };
             if !self.word.reserve(bounds) {
                 return;

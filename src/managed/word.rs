@@ -87,6 +87,12 @@ impl State {
         self.connections() < bounds.connections && self.connecting() < bounds.connecting
     }
 
+    /// Whether one more connect is wanted, by so many, and may be started. Cheaper to know
+    /// than who wants it, which is a matter of the clock.
+    pub fn may_connect(self, demand: usize, bounds: Bounds) -> bool {
+        demand > self.connecting() as usize && self.allows(bounds)
+    }
+
     /// Whether the peer is nobody's (M2).
     pub fn is_empty(self) -> bool {
         self.0 == 0
