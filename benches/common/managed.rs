@@ -329,8 +329,8 @@ impl Subject for Permits {
     }
 
     #[inline(always)]
-    fn acquire(&self) -> impl Future<Output = Result<Self::Lease<'_>, Self::Error>> + Send {
-        async { Ok(Own(0, self.0.acquire().await.expect("nobody closes it"))) }
+    async fn acquire(&self) -> Result<Self::Lease<'_>, Self::Error> {
+        Ok(Own(0, self.0.acquire().await.expect("nobody closes it")))
     }
 }
 
