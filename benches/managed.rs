@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Each contender is described where it is made, in `common/managed.rs`; the long lines in
-//! `common/queue.rs`. Times are wall time.
+//! `common/queue.rs`. What runs on one thread is measured in processor time, in which other
+//! programs show less; the rest in wall time, which means nothing unless two cores are idle.
 
 mod common;
 
@@ -47,11 +48,13 @@ struct Row {
     count: u64,
     /// Nanoseconds for each operation, a sample for each turn.
     samples: Vec<f64>,
+    /// Whether processor time counts.
+    alone: bool,
 }
 
 impl Row {
-    fn new((name, new): OnRuntime, runtime: &Arc<Runtime>, slice: Duration) -> Self {
-        let mut row = Self { name, work: new(runtime), count: 1, samples: Vec::new() };
+    fn new((name, new): OnRuntime, on: &Arc<Runtime>, alone: bool, slice: Duration) -> Self {
+        let mut row = Self { name, work: new(on), count: 1, samples: Vec::new(), alone };
         row.calibrate(slice);
         row
     }
@@ -70,9 +73,27 @@ impl Row {
     }
 
     fn sample(&mut self) {
-        let took = together(&self.work, 1, self.count);
+        let before = processor_time();
+        let wall = together(&self.work, 1, self.count);
+        let took = match before.zip(processor_time()).filter(|_| self.alone) {
+            Some((before, after)) => after - before,
+            None => wall,
+        };
         self.samples.push(took.as_nanos() as f64 / self.count as f64);
     }
+}
+
+/// What the process has had so far.
+#[cfg(unix)]
+fn processor_time() -> Option<Duration> {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Some(Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
+}
+
+/// Not known there.
+#[cfg(not(unix))]
+fn processor_time() -> Option<Duration> {
+    None
 }
 
 fn main() {
@@ -91,7 +112,8 @@ fn main() {
     println!("Medians of {rounds} rounds, {slice:?} of each contender in each, in turn.");
     for (title, contenders) in titles.into_iter().filter(|(title, _)| wanted(title)) {
         for (threads, runtime) in runtimes() {
-            let mut rows = contenders.map(|contender| Row::new(contender, &runtime, slice));
+            let alone = runtime.metrics().num_workers() == 1;
+            let mut rows = contenders.map(|contender| Row::new(contender, &runtime, alone, slice));
             for round in 0..rounds {
                 for turn in 0..rows.len() {
                     rows[(turn + round) % contenders.len()].sample();
