@@ -58,6 +58,8 @@ fn pool(capacity: usize) -> Pool<u64, u64> {
 fn the_allocator_has_little_to_do() {
     gets_and_releases_allocate_nothing();
     gets_and_releases_of_watched_connections_allocate_nothing();
+    #[cfg(feature = "tokio")]
+    hits_of_the_managed_pool_allocate_nothing();
     an_insertion_allocates_once_at_most();
     memory_stays_flat_while_connections_come_and_go_in_one_group();
     memory_stays_flat_while_connections_are_removed_by_token();
@@ -220,4 +222,32 @@ fn memory_stays_flat_while_connections_expire() {
     run();
     let growth = growth(run);
     assert!(growth < 64 << 10, "{growth} bytes after {MILLION} insertions");
+}
+
+#[cfg(feature = "tokio")]
+fn hits_of_the_managed_pool_allocate_nothing() {
+    use std::convert::Infallible;
+    use std::pin::pin;
+
+    let connect = |key: &u64| std::future::ready(Ok::<u64, Infallible>(*key));
+    let pool = slabpool::managed::Pool::builder(connect)
+        .settings(|core| core.spawn_reaper(false))
+        .build()
+        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async { pool.acquire(&7).await.unwrap().release() });
+    let calls = calls(|| {
+        for _ in 0..1_000 {
+            let mut cx = Context::from_waker(Waker::noop());
+            let Poll::Ready(Ok(lease)) = pin!(pool.acquire(&7)).poll(&mut cx) else {
+                panic!("one is idle")
+            };
+            lease.release();
+            let Poll::Ready(Ok(lease)) = pin!(pool.acquire_owned(&7)).poll(&mut cx) else {
+                panic!("one is idle")
+            };
+            lease.release();
+        }
+    });
+    assert_eq!(calls, 0);
 }

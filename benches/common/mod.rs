@@ -2,7 +2,11 @@
 #![allow(dead_code, reason = "each benchmark uses a part of it")]
 
 pub mod bound;
+#[cfg(feature = "tokio")]
+pub mod managed;
 pub mod pairs;
+#[cfg(feature = "tokio")]
+pub mod queue;
 pub mod variants;
 
 use std::hash::Hash;

@@ -124,6 +124,26 @@ fn limit_against_close() {
     });
 }
 
+/// One alone comes to wait while the only connection is closed: he may connect. Nobody else
+/// comes who would find that he may.
+#[test]
+fn limit_against_close_and_one_alone() {
+    check(3, || {
+        let ledger = Ledger::default();
+        let (pool, group) = pool_of(1, &ledger);
+        let peer = peer(&group, true);
+        let lease = group.get_owned().unwrap();
+        let waiter = spawn(&peer, |peer| sleep(&peer));
+        lease.close();
+        free(&peer, false);
+        let news = waiter.join().unwrap().end(&peer);
+        assert!(matches!(news, Some(News::Grant(_))), "forgotten");
+        drop(news);
+        assert_eq!(peer.desk.word.load().connections(), 0);
+        settle(peer, group, pool, &ledger, 1);
+    });
+}
+
 /// Whoever comes to wait while the pool is closed learns it, by himself or from the closer.
 #[test]
 fn close_against_wait() {

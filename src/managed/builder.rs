@@ -75,7 +75,7 @@ where
     /// Settings of the pool below: capacity, timeouts, hooks, all of
     /// [`slabpool::Builder`](crate::Builder). A later call adds to an earlier one. Its defaults are those of
     /// that builder, but for a lifetime of 30 minutes, and a probe that asks the
-    /// [`Manager`].
+    /// [`Manager`], if it [probes](Manager::PROBES).
     ///
     /// ```
     /// use std::time::Duration;
@@ -183,10 +183,11 @@ where
         }
         let manager = Arc::new(self.manager);
         let registry = Registry::new(bounds);
-        let asked = Arc::clone(&manager);
-        let core = CorePool::builder()
-            .max_lifetime(LIFETIME)
-            .probe(move |slot: &mut Slot<M::Connection>| asked.probe(slot));
+        let mut core = CorePool::builder().max_lifetime(LIFETIME);
+        if M::PROBES {
+            let asked = Arc::clone(&manager);
+            core = core.probe(move |slot: &mut Slot<M::Connection>| asked.probe(slot));
+        }
         let core = (self.settings)(core).landing(Arc::clone(&registry) as _).build()?;
         Ok(Pool::from_inner(Inner {
             core,

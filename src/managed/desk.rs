@@ -114,14 +114,17 @@ impl<T: Trade> Desk<T> {
         let mut after = After::<T>::default();
         let mut room = self.lock();
         let failures = room.failures;
-        let nobody_before = room.line.next_wanting(T::is_late).is_none();
-        let may = how == Joins::Apart && nobody_before && !T::is_late(&who);
+        let may = how == Joins::Apart
+            && room.line.next_wanting(T::is_late).is_none()
+            && !T::is_late(&who);
         if may && self.word.reserve(bounds) {
             return Ok(Ticket { id: room.line.join_apart(who, make()), failures });
         }
         // Nothing can be returned where nothing is.
         let wants = how != Joins::Patient || self.word.load().connections() == 0;
         let id = room.line.join(who, wants);
+        // Before it looks for a permit: whoever frees one after that look sees the flag.
+        self.word.set_waiting(true);
         self.allot(&mut room, bounds, make, &mut after);
         let covered = self.word.load().connecting() as usize;
         let alone = room.line.waiting().saturating_sub(covered);

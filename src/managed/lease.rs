@@ -39,7 +39,8 @@ where
 {
     /// Until it ends.
     inner: Option<Inner<P, K, M>>,
-    waited: Duration,
+    /// How long the caller has waited, in nanoseconds: half of a [`Duration`].
+    waited: u64,
 }
 
 type Inner<P, K, M> = CoreLease<Home<P, K, M>, K, Slot<<M as Manager<K>>::Connection>>;
@@ -92,7 +93,7 @@ where
 {
     #[inline(always)]
     pub(crate) fn new(inner: Inner<P, K, M>, waited: Duration) -> Self {
-        Self { inner: Some(inner), waited }
+        Self { inner: Some(inner), waited: u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX) }
     }
 
     /// Makes the connection idle: the first who waits for its peer gets it, else the next to
@@ -153,7 +154,14 @@ where
     /// What is known of it.
     pub fn meta(&self) -> Meta {
         let crate::Meta { age, idle_for, uses, reused, .. } = self.inner().meta();
-        Meta { age, idle_for, uses, reused, connected: !reused, waited: self.waited }
+        Meta {
+            age,
+            idle_for,
+            uses,
+            reused,
+            connected: !reused,
+            waited: Duration::from_nanos(self.waited),
+        }
     }
 
     #[inline(always)]
@@ -176,18 +184,32 @@ where
     home.0.borrow().look_at(desk);
 }
 
+/// Closes the connection of a lease that was dropped; its permit wakes who waits. Out of the
+/// way of those that are released.
+#[inline(never)]
+fn let_go<P, K, M>(inner: Inner<P, K, M>)
+where
+    P: Borrow<Pool<K, M>>,
+    K: Hash + Eq + Send + Sync + 'static,
+    M: Manager<K>,
+{
+    drop(inner);
+}
+
 impl<P, K, M> Drop for Lease<P, K, M>
 where
     P: Borrow<Pool<K, M>>,
     K: Hash + Eq + Send + Sync + 'static,
     M: Manager<K>,
 {
+    #[inline]
     fn drop(&mut self) {
         let Some(inner) = self.inner.take() else { return };
         if inner.holder().0.borrow().inner().core.engine().config.release_on_drop {
             give_back(inner);
+        } else {
+            let_go(inner);
         }
-        // Else dropping it closes the connection, whose permit wakes who waits.
     }
 }
 

@@ -19,6 +19,11 @@ pub trait Manager<K>: Send + Sync + 'static {
     /// Why a connection could not be opened. All who wait for it are told, so it is shared.
     type Error: Send + Sync + 'static;
 
+    /// Whether there is a [`probe`](Manager::probe). A manager that has none can say so, as
+    /// closures do: then nobody is asked, neither when a connection is leased nor while it
+    /// is idle. Default: `true`.
+    const PROBES: bool = true;
+
     /// Opens a connection to a peer.
     ///
     /// Runs in a task of its own, so that a caller who goes away does not cancel what
@@ -34,7 +39,8 @@ pub trait Manager<K>: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Self::Connection, Self::Error>> + Send;
 
     /// What is known of a connection that is about to be leased, without waiting; see
-    /// [`slabpool::Builder::probe`](crate::Builder::probe). By default it is alive.
+    /// [`slabpool::Builder::probe`](crate::Builder::probe). By default it is alive. Not
+    /// called if [`PROBES`](Manager::PROBES) is `false`.
     fn probe(&self, connection: &mut Self::Connection) -> Liveness {
         let _ = connection;
         Liveness::Alive
@@ -61,6 +67,8 @@ where
 {
     type Connection = C;
     type Error = E;
+
+    const PROBES: bool = false;
 
     fn connect(&self, key: &K) -> impl Future<Output = Result<C, E>> + Send {
         self(key)

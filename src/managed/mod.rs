@@ -35,6 +35,8 @@
 //!   does.
 
 #[cfg(feature = "tokio")]
+mod acquire;
+#[cfg(feature = "tokio")]
 mod attempt;
 #[cfg(feature = "tokio")]
 mod builder;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::lease::{Pooled as CorePooled, PooledOwned as CoreOwned};
+use crate::managed::acquire::{Acquire, Seeking};
 use crate::managed::builder::{Builder, OnMiss};
 use crate::managed::error::AcquireError;
 use crate::managed::lease::{Home, Lease, Pooled, PooledOwned};
@@ -39,7 +40,7 @@ pub(crate) struct Inner<K, M: Manager<K>> {
 }
 
 /// What a first look has found.
-enum First<'a, K, M: Manager<K>> {
+pub(super) enum First<'a, K, M: Manager<K>> {
     Hit(CorePooled<'a, K, Slot<M::Connection>>),
     /// Nothing, or a connection that must be checked, or is somebody else's turn.
     Other(Option<CoreOwned<K, Slot<M::Connection>>>),
@@ -75,12 +76,16 @@ where
     /// A caller that goes away loses its place in the line. What it was to get goes to the
     /// next one, and a connect that was started for it goes on, for others. Only a
     /// connection that is just being [checked](Manager::check) is closed.
-    pub async fn acquire<Q>(&self, key: &Q) -> Result<Pooled<'_, K, M>, AcquireError<M::Error>>
+    #[inline(always)]
+    pub fn acquire<'a, Q>(
+        &'a self,
+        key: &'a Q,
+    ) -> impl Future<Output = Result<Pooled<'a, K, M>, AcquireError<M::Error>>> + Send
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + Sync + ?Sized,
     {
-        self.acquire_timeout(key, self.inner.acquire_timeout).await
+        Acquire::new(self, key, None)
     }
 
     /// As [`acquire`](Pool::acquire), within this time. With zero, it has no time to wait
@@ -97,22 +102,17 @@ where
     /// # Cancel safety
     ///
     /// As [`acquire`](Pool::acquire).
-    pub async fn acquire_timeout<Q>(
-        &self,
-        key: &Q,
+    #[inline(always)]
+    pub fn acquire_timeout<'a, Q>(
+        &'a self,
+        key: &'a Q,
         timeout: Duration,
-    ) -> Result<Pooled<'_, K, M>, AcquireError<M::Error>>
+    ) -> impl Future<Output = Result<Pooled<'a, K, M>, AcquireError<M::Error>>> + Send
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + Sync + ?Sized,
     {
-        match self.first(key) {
-            First::Hit(lease) => Ok(Lease::new(lease.held_by(Home::new(self)), Duration::ZERO)),
-            First::Other(found) => {
-                let (lease, waited) = self.seek(key, found, timeout).await?;
-                Ok(Lease::new(lease.held_by(Home::new(self)), waited))
-            }
-        }
+        Acquire::new(self, key, Some(timeout))
     }
 
     /// As [`acquire`](Pool::acquire), but `'static`.
@@ -128,15 +128,16 @@ where
     /// # Cancel safety
     ///
     /// As [`acquire`](Pool::acquire).
-    pub async fn acquire_owned<Q>(
-        &self,
-        key: &Q,
-    ) -> Result<PooledOwned<K, M>, AcquireError<M::Error>>
+    #[inline(always)]
+    pub fn acquire_owned<'a, Q>(
+        &'a self,
+        key: &'a Q,
+    ) -> impl Future<Output = Result<PooledOwned<K, M>, AcquireError<M::Error>>> + Send
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + Sync + ?Sized,
     {
-        self.acquire_timeout_owned(key, self.inner.acquire_timeout).await
+        Acquire::new(self, key, None)
     }
 
     /// As [`acquire_timeout`](Pool::acquire_timeout), but `'static`.
@@ -152,23 +153,17 @@ where
     /// # Cancel safety
     ///
     /// As [`acquire`](Pool::acquire).
-    pub async fn acquire_timeout_owned<Q>(
-        &self,
-        key: &Q,
+    #[inline(always)]
+    pub fn acquire_timeout_owned<'a, Q>(
+        &'a self,
+        key: &'a Q,
         timeout: Duration,
-    ) -> Result<PooledOwned<K, M>, AcquireError<M::Error>>
+    ) -> impl Future<Output = Result<PooledOwned<K, M>, AcquireError<M::Error>>> + Send
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + Sync + ?Sized,
     {
-        let home = Home::new(self.clone());
-        match self.first(key) {
-            First::Hit(lease) => Ok(Lease::new(lease.held_by(home), Duration::ZERO)),
-            First::Other(found) => {
-                let (lease, waited) = self.seek(key, found, timeout).await?;
-                Ok(Lease::new(lease.held_by(home), waited))
-            }
-        }
+        Acquire::new(self, key, Some(timeout))
     }
 
     /// Leases an idle connection, if there is one and nobody waits. Opens none, and checks
@@ -188,7 +183,7 @@ where
 
     /// Looks for an idle connection that can be leased at once.
     #[inline(always)]
-    fn first<Q>(&self, key: &Q) -> First<'_, K, M>
+    pub(super) fn first<Q>(&self, key: &Q) -> First<'_, K, M>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
@@ -202,20 +197,20 @@ where
         First::Hit(lease)
     }
 
-    async fn seek<Q>(
+    pub(super) fn seek<Q>(
         &self,
         key: &Q,
         found: Option<CoreOwned<K, Slot<M::Connection>>>,
         timeout: Duration,
-    ) -> Result<(CoreOwned<K, Slot<M::Connection>>, Duration), AcquireError<M::Error>>
+    ) -> Seeking<K, M>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
         let spell = Spell::of(timeout);
         let group = self.inner.core.group(key);
-        let lease = Arc::clone(&self.inner).seek(group, found, spell).await?;
-        Ok((lease, spell.waited()))
+        let inner = Arc::clone(&self.inner);
+        Box::pin(async move { Ok((inner.seek(group, found, spell).await?, spell.waited())) })
     }
 
     pub(crate) fn from_inner(inner: Inner<K, M>) -> Self {

@@ -68,18 +68,21 @@ where
     ) -> Acquired<K, M> {
         let visit = self.registry.visit(group.members());
         let mut found = found;
+        // When it first has to wait, as good as now.
+        let mut since = Some(spell.start);
         loop {
             let lease = match found.take() {
                 Some(lease) if !visit.desk().word.load().is_waiting() => lease,
                 other => {
                     // Whoever waits was here before.
                     other.into_iter().for_each(|lease| self.pass_on(lease));
-                    self.wait(&visit, &group, spell).await?
+                    let since = since.take().unwrap_or_else(Instant::now);
+                    self.wait(&visit, &group, spell, since).await?
                 }
             };
             match self.check(lease, spell).await? {
                 Some(lease) => return Ok(lease),
-                None => found = group.get_owned(),
+                None => (found, since) = (group.get_owned(), None),
             }
         }
     }
@@ -90,7 +93,7 @@ where
         lease: LeaseOf<K, M>,
         spell: Spell,
     ) -> Result<Option<LeaseOf<K, M>>, ErrorOf<K, M>> {
-        if !lease.meta().reused || lease.idle_nanos() < self.check_after {
+        if lease.idle_nanos() < self.check_after || !lease.meta().reused {
             return Ok(Some(lease));
         }
         // Closed if the check does not come to an end: half a ping may be left in it.
@@ -108,20 +111,20 @@ where
         }
     }
 
-    /// Waits in line.
+    /// Waits in line, since this time.
     async fn wait(
         self: &Arc<Self>,
         visit: &VisitOf<K, M>,
         group: &Group<K, Slot<M::Connection>>,
         spell: Spell,
+        since: Instant,
     ) -> Acquired<K, M> {
-        let now = Instant::now();
         let (how, patience) = match self.on_miss {
             OnMiss::Race => (Joins::Wanting, None),
             OnMiss::Wait(time) => (Joins::Patient, Some(time)),
             OnMiss::Connect => (Joins::Apart, None),
         };
-        let first_wish = now.checked_add(patience.unwrap_or_default()).unwrap_or(spell.end);
+        let first_wish = since.checked_add(patience.unwrap_or_default()).unwrap_or(spell.end);
         let first_wish = first_wish.min(spell.end);
         let caller = Caller {
             members: Arc::clone(group.members()),
@@ -136,7 +139,9 @@ where
         let waiter = Waiter { inner: self, visit, group, ticket, gone: false };
         // In the line first, and looks then: see `desk.rs`.
         group.members().lanes.barrier();
-        registry.serve(&self.core, visit.desk);
+        if group.members().lanes.live(&self.core.engine().core) > 0 {
+            registry.serve(&self.core, visit.desk);
+        }
         if self.core.is_closed() {
             return Err(AcquireError::Closed);
         }

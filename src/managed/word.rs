@@ -82,6 +82,17 @@ impl State {
         self.0 & WAITING != 0
     }
 
+    /// Whether both limits allow one more connection to be opened.
+    pub fn allows(self, bounds: Bounds) -> bool {
+        self.connections() < bounds.connections && self.connecting() < bounds.connecting
+    }
+
+    /// Whether one more connect is wanted, by so many, and may be started. Cheaper to know
+    /// than who wants it, which is a matter of the clock.
+    pub fn may_connect(self, demand: usize, bounds: Bounds) -> bool {
+        demand > self.connecting() as usize && self.allows(bounds)
+    }
+
     /// Whether the peer is nobody's (M2).
     pub fn is_empty(self) -> bool {
         self.0 == 0
@@ -122,10 +133,7 @@ impl Word {
         // one of them comes first.
         self.0
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
-                let state = State(word);
-                let roomy = state.connections() < bounds.connections
-                    && state.connecting() < bounds.connecting;
-                roomy.then_some(word + CONNECTION_ONE + CONNECTING_ONE)
+                State(word).allows(bounds).then_some(word + CONNECTION_ONE + CONNECTING_ONE)
             })
             .is_ok()
     }

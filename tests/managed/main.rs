@@ -7,6 +7,8 @@
 mod cancel;
 mod connects;
 mod ends;
+mod fair;
+mod hit;
 mod limits;
 mod line;
 mod misses;

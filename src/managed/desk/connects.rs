@@ -97,7 +97,7 @@ impl<T: Trade> Desk<T> {
         make: impl Fn() -> T::Grant,
         after: &mut After<T>,
     ) {
-        while room.line.demand() > self.word.load().connecting() as usize {
+        while self.word.load().may_connect(room.line.demand(), bounds) {
             let Some(id) = room.line.next_wanting(T::is_late) else { return };
             if !self.word.reserve(bounds) {
                 return;
