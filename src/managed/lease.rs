@@ -78,7 +78,8 @@ pub struct Meta {
     /// Whether it was in use, or idle, before: the peer may have closed it meanwhile, and a
     /// request that fails on it before any answer may be tried again on a new one.
     pub reused: bool,
-    /// Whether it was opened while this caller waited, who is the first to use it.
+    /// Whether it was opened for this caller, who is the first to use it. False for one that
+    /// another caller had opened, and that came to this one first.
     pub connected: bool,
     /// How long the caller has waited for it; zero if it was there. A check is part of it.
     pub waited: Duration,
@@ -153,7 +154,8 @@ where
     /// What is known of it.
     pub fn meta(&self) -> Meta {
         let crate::Meta { age, idle_for, uses, reused, .. } = self.inner().meta();
-        Meta { age, idle_for, uses, reused, connected: !reused, waited: self.waited }
+        let connected = !reused && self.inner().is_own();
+        Meta { age, idle_for, uses, reused, connected, waited: self.waited }
     }
 
     #[inline(always)]

@@ -42,16 +42,27 @@ pub(crate) mod desk;
 #[cfg(feature = "tokio")]
 mod error;
 #[cfg(feature = "tokio")]
+mod histogram;
+#[cfg(feature = "tokio")]
 mod lease;
+pub(crate) mod limits;
 pub(crate) mod line;
 #[cfg(feature = "tokio")]
 mod manager;
 #[cfg(feature = "tokio")]
 mod pool;
 #[cfg(feature = "tokio")]
+mod quiet;
+#[cfg(feature = "tokio")]
 mod registry;
 #[cfg(feature = "tokio")]
+mod settings;
+#[cfg(feature = "tokio")]
 mod slot;
+#[cfg(feature = "tokio")]
+mod stats;
+#[cfg(feature = "tokio")]
+mod tally;
 #[cfg(feature = "tokio")]
 mod waiting;
 #[cfg(feature = "tokio")]
@@ -62,9 +73,12 @@ pub(crate) mod word;
 pub use self::{
     builder::{Builder, OnMiss},
     error::{AcquireError, ConfigError},
+    histogram::Histogram,
     lease::{Lease, Meta, Pooled, PooledOwned},
     manager::Manager,
     pool::Pool,
+    settings::Settings,
     slot::Slot,
-    whole::{GroupStatus, Status},
+    stats::{Connects, Stats},
+    whole::{Drained, GroupStatus, Status},
 };

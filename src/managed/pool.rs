@@ -6,6 +6,8 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+
 use crate::lease::{Pooled as CorePooled, PooledOwned as CoreOwned};
 use crate::managed::builder::{Builder, OnMiss};
 use crate::managed::error::AcquireError;
@@ -14,6 +16,7 @@ use crate::managed::manager::Manager;
 use crate::managed::registry::Registry;
 use crate::managed::slot::Slot;
 use crate::managed::waiting::Spell;
+use crate::managed::settings::Terms;
 use crate::pool::Pool as CorePool;
 
 /// A keyed pool that opens its connections, and whose callers wait. A clone is another
@@ -31,8 +34,7 @@ pub(crate) struct Inner<K, M: Manager<K>> {
     pub core: CorePool<K, Slot<M::Connection>>,
     pub registry: Arc<Registry<K, M::Connection, M::Error>>,
     pub manager: Arc<M>,
-    pub acquire_timeout: Duration,
-    pub connect_timeout: Duration,
+    pub terms: ArcSwap<Terms>,
     /// In nanoseconds.
     pub check_after: u64,
     pub on_miss: OnMiss,
@@ -80,7 +82,7 @@ where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + Sync + ?Sized,
     {
-        self.acquire_timeout(key, self.inner.acquire_timeout).await
+        self.within(key, None).await
     }
 
     /// As [`acquire`](Pool::acquire), within this time. With zero, it has no time to wait
@@ -101,6 +103,20 @@ where
         &self,
         key: &Q,
         timeout: Duration,
+    ) -> Result<Pooled<'_, K, M>, AcquireError<M::Error>>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + Sync + ?Sized,
+    {
+        self.within(key, Some(timeout)).await
+    }
+
+    /// As [`acquire`](Pool::acquire), within this time if one is given.
+    #[inline(always)]
+    async fn within<Q>(
+        &self,
+        key: &Q,
+        timeout: Option<Duration>,
     ) -> Result<Pooled<'_, K, M>, AcquireError<M::Error>>
     where
         K: Borrow<Q>,
@@ -136,7 +152,7 @@ where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + Sync + ?Sized,
     {
-        self.acquire_timeout_owned(key, self.inner.acquire_timeout).await
+        self.within_owned(key, None).await
     }
 
     /// As [`acquire_timeout`](Pool::acquire_timeout), but `'static`.
@@ -161,6 +177,19 @@ where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + Sync + ?Sized,
     {
+        self.within_owned(key, Some(timeout)).await
+    }
+
+    #[inline(always)]
+    async fn within_owned<Q>(
+        &self,
+        key: &Q,
+        timeout: Option<Duration>,
+    ) -> Result<PooledOwned<K, M>, AcquireError<M::Error>>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + Sync + ?Sized,
+    {
         let home = Home::new(self.clone());
         match self.first(key) {
             First::Hit(lease) => Ok(Lease::new(lease.held_by(home), Duration::ZERO)),
@@ -178,8 +207,14 @@ where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let lease = self.inner.core.get(key)?;
+        let tally = &self.inner.registry.tally;
+        let Some(lease) = self.inner.core.get(key) else {
+            tally.missed();
+            return None;
+        };
         if self.inner.registry.desk(lease.permit().desk).word.load().is_waiting() {
+            tally.diverted();
+            tally.missed();
             self.inner.pass_on(lease.held_by(self.inner.core.clone()));
             return None;
         }
@@ -206,16 +241,19 @@ where
         &self,
         key: &Q,
         found: Option<CoreOwned<K, Slot<M::Connection>>>,
-        timeout: Duration,
+        timeout: Option<Duration>,
     ) -> Result<(CoreOwned<K, Slot<M::Connection>>, Duration), AcquireError<M::Error>>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
-        let spell = Spell::of(timeout);
-        let group = self.inner.core.group(key);
-        let lease = Arc::clone(&self.inner).seek(group, found, spell).await?;
-        Ok((lease, spell.waited()))
+        let inner = &self.inner;
+        let spell = Spell::of(timeout.unwrap_or_else(|| inner.terms.load().acquire_timeout));
+        let wait = inner.registry.tally.wait(spell, found.is_some());
+        let group = inner.core.group(key);
+        let outcome = Arc::clone(inner).seek(group, found, spell).await;
+        let waited = wait.end(outcome.as_ref().err());
+        outcome.map(|lease| (lease, waited))
     }
 
     pub(crate) fn from_inner(inner: Inner<K, M>) -> Self {
@@ -230,9 +268,7 @@ where
     /// After a release: serves whoever waits at this desk.
     #[inline(always)]
     pub(crate) fn look_at(&self, desk: u32) {
-        if self.inner.registry.desk(desk).word.load().is_waiting() {
-            self.inner.registry.serve(&self.inner.core, desk);
-        }
+        self.inner.registry.look(&self.inner.core, desk);
     }
 }
 
@@ -248,9 +284,7 @@ where
         let desk = self.registry.desk(index);
         if let Err(lease) = desk.give(lease) {
             lease.release();
-            if desk.word.load().is_waiting() {
-                self.registry.serve(&self.core, index);
-            }
+            self.registry.look(&self.core, index);
         }
     }
 }
