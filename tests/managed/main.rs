@@ -10,5 +10,7 @@ mod ends;
 mod limits;
 mod line;
 mod misses;
+mod resize;
+mod stats;
 mod support;
 mod threads;
