@@ -13,8 +13,8 @@ use crate::managed::error::ConfigError;
 use crate::managed::manager::Manager;
 use crate::managed::pool::{Inner, Pool};
 use crate::managed::registry::Registry;
-use crate::managed::slot::Slot;
 use crate::managed::settings::{Terms, bounds_of};
+use crate::managed::slot::Slot;
 use crate::managed::word::{CONNECTING_MAX, CONNECTIONS_MAX};
 use crate::pool::Pool as CorePool;
 

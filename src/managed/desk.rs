@@ -31,8 +31,8 @@ use std::sync::PoisonError;
 use std::task::{Context, Poll};
 
 use crate::core::arena::Record;
-use crate::managed::line::{Id, Left, Line, Polled};
 use crate::managed::limits::Limits;
+use crate::managed::line::{Id, Left, Line, Polled};
 use crate::managed::word::Word;
 use crate::sync::{AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering};
 use after::After;

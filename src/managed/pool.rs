@@ -14,9 +14,9 @@ use crate::managed::error::AcquireError;
 use crate::managed::lease::{Home, Lease, Pooled, PooledOwned};
 use crate::managed::manager::Manager;
 use crate::managed::registry::Registry;
+use crate::managed::settings::Terms;
 use crate::managed::slot::Slot;
 use crate::managed::waiting::Spell;
-use crate::managed::settings::Terms;
 use crate::pool::Pool as CorePool;
 
 /// A keyed pool that opens its connections, and whose callers wait. A clone is another

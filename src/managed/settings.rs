@@ -23,7 +23,7 @@ pub struct Settings {
     /// At once: when `reconfigure` returns, no connect is started that would exceed it. If
     /// it is raised, those who wait may connect. If it is lowered, nobody loses a
     /// connection: idle ones that are too many are closed before `reconfigure` returns
-    /// ([`CloseReason::Evicted`](crate::CloseReason::Evicted)), and leased ones when they
+    /// ([`CloseReason::GroupFull`](crate::CloseReason::GroupFull)), and leased ones when they
     /// are released.
     pub max_connections_per_group: usize,
     /// At once. If it is raised, those who wait may connect; if it is lowered, connects under
@@ -198,7 +198,7 @@ where
         desk.shed(
             &self.bounds,
             || self.lease_again(pool, &group),
-            |lease| lease.end(crate::CloseReason::Evicted),
+            |lease| lease.end(crate::CloseReason::GroupFull),
         );
     }
 }

@@ -122,10 +122,8 @@ where
                 let states = registry.all().into_iter().map(|desk| registry.desk(desk).word.load());
                 states.map(|state| state.connecting() as usize).sum::<usize>()
             };
-            let left = || Drained {
-                remaining: core.engine().capacity.used(),
-                connecting: connecting(),
-            };
+            let left =
+                || Drained { remaining: core.engine().capacity.used(), connecting: connecting() };
             if left().is_complete() || deadline.is_zero() {
                 return left();
             }

@@ -71,7 +71,7 @@ async fn a_lowered_limit_takes_what_is_too_many() {
     assert_group(&pool, 2, 4, 0, 0);
     set_limit(&pool, 2);
     assert_group(&pool, 0, 4, 0, 0);
-    assert_eq!(pool.stats().pool.closes[CloseReason::Evicted], 4);
+    assert_eq!(pool.stats().pool.closes[CloseReason::GroupFull], 4);
     let next = spawn(&pool, 1);
     settle().await;
     leases.pop().unwrap().close();
@@ -153,10 +153,7 @@ async fn times_and_the_line_can_be_changed() {
     })
     .unwrap();
     let start = Instant::now();
-    assert!(matches!(
-        pool.acquire(&1).await,
-        Err(AcquireError::TooManyWaiters { waiters_max: 1 })
-    ));
+    assert!(matches!(pool.acquire(&1).await, Err(AcquireError::TooManyWaiters { waiters_max: 1 })));
     peer.set(Mode::Hang);
     match pool.acquire(&2).await {
         Err(AcquireError::ConnectTimeout { connect_timeout }) => {

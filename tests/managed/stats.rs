@@ -261,8 +261,11 @@ async fn storm(pool: TestPool, peer: Peer, seed: u64, hurried: bool) -> Seen {
 /// Whatever happens, no call and no connect is forgotten or counted twice.
 #[tokio::test(start_paused = true)]
 async fn the_numbers_add_up_after_a_storm() {
-    for (round, on_miss) in
-        [OnMiss::Race, OnMiss::Wait(5 * MS), OnMiss::Connect].into_iter().cycle().take(9).enumerate()
+    for (round, on_miss) in [OnMiss::Race, OnMiss::Wait(5 * MS), OnMiss::Connect]
+        .into_iter()
+        .cycle()
+        .take(9)
+        .enumerate()
     {
         let (peer, round) = (Peer::new(), round as u64);
         let pool = builder(&peer)

@@ -1,8 +1,8 @@
 //! Connects: who may start one, and what becomes of those who wanted it.
 
 use super::{Desk, Room, Ticket, Trade, after::After};
-use crate::managed::line::Id;
 use crate::managed::limits::Limits;
+use crate::managed::line::Id;
 use crate::managed::word::State;
 
 impl<T: Trade> Desk<T> {
