@@ -26,7 +26,8 @@
 //!   newcomer that finds an idle connection while others wait leaves it to them.
 //! * *Connects are nobody's own.* They run in tasks, as many as there are callers that want
 //!   one, within the limits. What comes of one goes to the first in the line, and if nobody
-//!   is there, the connection is idle. A caller that goes away cancels none.
+//!   is there, the connection is idle. A caller that goes away cancels none. One that is
+//!   under way keeps the pool until it has ended; nothing else does but handles and leases.
 //! * *A failed connect* is told to the caller that it was started for. If the peer has
 //!   nothing else, no connection and no other connect, it is told to all who wanted one. As
 //!   long as a peer has no connection, none is started in place of one that has failed.

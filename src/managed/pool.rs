@@ -82,7 +82,13 @@ where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + Sync + ?Sized,
     {
-        self.within(key, None).await
+        let found = match self.first(key) {
+            First::Hit(lease) => {
+                return Ok(Lease::new(lease.held_by(Home::new(self)), Duration::ZERO));
+            }
+            First::Other(found) => found,
+        };
+        self.seek(Home::new(self), key, found, None).await
     }
 
     /// As [`acquire`](Pool::acquire), within this time. With zero, it has no time to wait
@@ -108,27 +114,13 @@ where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + Sync + ?Sized,
     {
-        self.within(key, Some(timeout)).await
-    }
-
-    /// As [`acquire`](Pool::acquire), within this time if one is given.
-    #[inline(always)]
-    async fn within<Q>(
-        &self,
-        key: &Q,
-        timeout: Option<Duration>,
-    ) -> Result<Pooled<'_, K, M>, AcquireError<M::Error>>
-    where
-        K: Borrow<Q>,
-        Q: Hash + Eq + ToOwned<Owned = K> + Sync + ?Sized,
-    {
-        match self.first(key) {
-            First::Hit(lease) => Ok(Lease::new(lease.held_by(Home::new(self)), Duration::ZERO)),
-            First::Other(found) => {
-                let (lease, waited) = self.seek(key, found, timeout).await?;
-                Ok(Lease::new(lease.held_by(Home::new(self)), waited))
+        let found = match self.first(key) {
+            First::Hit(lease) => {
+                return Ok(Lease::new(lease.held_by(Home::new(self)), Duration::ZERO));
             }
-        }
+            First::Other(found) => found,
+        };
+        self.seek(Home::new(self), key, found, Some(timeout)).await
     }
 
     /// As [`acquire`](Pool::acquire), but `'static`.
@@ -152,7 +144,13 @@ where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + Sync + ?Sized,
     {
-        self.within_owned(key, None).await
+        let found = match self.first(key) {
+            First::Hit(lease) => {
+                return Ok(Lease::new(lease.held_by(Home::new(self.clone())), Duration::ZERO));
+            }
+            First::Other(found) => found,
+        };
+        self.seek(Home::new(self.clone()), key, found, None).await
     }
 
     /// As [`acquire_timeout`](Pool::acquire_timeout), but `'static`.
@@ -177,27 +175,13 @@ where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + Sync + ?Sized,
     {
-        self.within_owned(key, Some(timeout)).await
-    }
-
-    #[inline(always)]
-    async fn within_owned<Q>(
-        &self,
-        key: &Q,
-        timeout: Option<Duration>,
-    ) -> Result<PooledOwned<K, M>, AcquireError<M::Error>>
-    where
-        K: Borrow<Q>,
-        Q: Hash + Eq + ToOwned<Owned = K> + Sync + ?Sized,
-    {
-        let home = Home::new(self.clone());
-        match self.first(key) {
-            First::Hit(lease) => Ok(Lease::new(lease.held_by(home), Duration::ZERO)),
-            First::Other(found) => {
-                let (lease, waited) = self.seek(key, found, timeout).await?;
-                Ok(Lease::new(lease.held_by(home), waited))
+        let found = match self.first(key) {
+            First::Hit(lease) => {
+                return Ok(Lease::new(lease.held_by(Home::new(self.clone())), Duration::ZERO));
             }
-        }
+            First::Other(found) => found,
+        };
+        self.seek(Home::new(self.clone()), key, found, Some(timeout)).await
     }
 
     /// Leases an idle connection, if there is one and nobody waits. Opens none, and checks
@@ -237,13 +221,16 @@ where
         First::Hit(lease)
     }
 
-    async fn seek<Q>(
+    /// As [`acquire`](Pool::acquire), for one who has not found what it may take at once.
+    async fn seek<P, Q>(
         &self,
+        home: Home<P, K, M>,
         key: &Q,
         found: Option<CoreOwned<K, Slot<M::Connection>>>,
         timeout: Option<Duration>,
-    ) -> Result<(CoreOwned<K, Slot<M::Connection>>, Duration), AcquireError<M::Error>>
+    ) -> Result<Lease<P, K, M>, AcquireError<M::Error>>
     where
+        P: Borrow<Self>,
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
@@ -253,7 +240,7 @@ where
         let group = inner.core.group(key);
         let outcome = Arc::clone(inner).seek(group, found, spell).await;
         let waited = wait.end(outcome.as_ref().err());
-        outcome.map(|lease| (lease, waited))
+        Ok(Lease::new(outcome?.held_by(home), waited))
     }
 
     pub(crate) fn from_inner(inner: Inner<K, M>) -> Self {
