@@ -1,5 +1,7 @@
 //! A peer with a desk, and those who come to it.
 
+#![allow(dead_code, reason = "no test file uses everything")]
+
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
