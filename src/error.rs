@@ -215,7 +215,8 @@ pub enum CloseReason {
     Dropped,
     /// Its lease was ended with [`close`](crate::Lease::close).
     Unhealthy,
-    /// It was released into a group that had as many idle ones as it may.
+    /// It was released into a group that had as many idle ones as it may, or its peer had more
+    /// connections than a `managed` pool allows since its limit was lowered.
     GroupFull,
     /// The peer has closed it, or it has failed: as a probe or the watch found out, or as
     /// [`close_dead`](crate::Lease::close_dead) said, or a check that it did not pass.

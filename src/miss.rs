@@ -125,9 +125,16 @@ impl fmt::Debug for Misses {
 
 /// What a get has met and could not use, as far as that explains a miss.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Met(Option<Miss>);
+pub(crate) struct Met(Option<Miss>, Silent);
+
+/// Whether a miss counts: not of one who has missed already, and looks again.
+type Silent = bool;
 
 impl Met {
+    /// For one whose miss does not count.
+    #[cfg(feature = "tokio")]
+    pub const SILENT: Self = Self(None, true);
+
     /// A connection that was not fit, for this reason.
     pub fn refused(&mut self, reason: CloseReason) {
         let miss = match reason {
@@ -139,6 +146,10 @@ impl Met {
             (Some(_), None | Some(Miss::Predicate)) => self.0 = miss,
             _ => {}
         }
+    }
+
+    fn is_silent(self) -> bool {
+        self.1
     }
 
     /// A connection that was fit, and that the predicate refused.
@@ -164,6 +175,15 @@ impl<K, C> Engine<K, C> {
         self.search(group, now, NIL, met)
     }
 
+    /// As [`Engine::lease`], for one who has missed already: counts no miss.
+    #[cfg(feature = "tokio")]
+    #[cold]
+    pub fn lease_again(&self, group: &Members<K>) -> Option<RawLease<K, C>> {
+        let now = self.config.clock.now();
+        let (seat, ticket) = self.search(group, now, NIL, Met::SILENT)?;
+        Some(RawLease::new(seat, ticket, now, true))
+    }
+
     /// Counts a miss of a key with this hash, which has no group.
     #[cold]
     #[inline(never)]
@@ -176,6 +196,9 @@ impl<K, C> Engine<K, C> {
     #[cold]
     #[inline(never)]
     pub fn missed(&self, hash: u64, group: Option<&Members<K>>, met: Met, now: u64) {
+        if met.is_silent() {
+            return;
+        }
         let miss = match met.0 {
             _ if self.is_closed() || group.is_some_and(|group| group.lanes.era.is_draining()) => {
                 Miss::Closed

@@ -114,10 +114,26 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl<K, C> Engine<K, C> {
     /// See [`Pool::reconfigure`](crate::Pool::reconfigure).
     pub fn reconfigure(&self, change: impl FnOnce(&mut Settings)) -> Result<(), ConfigError> {
+        let change = |settings: &mut Settings| {
+            change(settings);
+            Ok(())
+        };
+        self.reconfigure_and(change, |()| ())
+    }
+
+    /// As [`Engine::reconfigure`], where more than the settings is changed: `then`, with what
+    /// `change` has returned, before the next one's turn. An error of `change` changes
+    /// nothing.
+    pub fn reconfigure_and<T, E: From<ConfigError>>(
+        &self,
+        change: impl FnOnce(&mut Settings) -> Result<T, E>,
+        then: impl FnOnce(T),
+    ) -> Result<(), E> {
         let turn = self.desk.turn();
         let mut settings = Settings::clone(&self.settings.load());
-        change(&mut settings);
+        let changed = change(&mut settings)?;
         settings.validate()?;
+        then(changed);
         self.tuning.set(&settings);
         self.capacity.set_max(settings.capacity);
         self.desk.step.publish();

@@ -71,6 +71,31 @@ fn one_that_is_checked_when_the_caller_goes_away_is_closed() {
     assert_eq!(pool.stats().closes[CloseReason::Dropped], 1);
 }
 
+/// Also where dropping a lease releases it: half a ping may be left in the connection.
+#[test]
+fn one_that_is_checked_when_the_caller_goes_away_is_not_released() {
+    let clock = Clock::manual();
+    let pool = Pool::builder().clock(&clock).release_on_drop(true).build().unwrap();
+    let (first, second) = (pool.insert(&1, 7).unwrap(), pool.insert(&1, 8).unwrap());
+    drop((first, second));
+    assert_eq!(pool.status().idle, 2, "dropping releases");
+    clock.advance(SECOND);
+    let group = pool.group(&1);
+    for owned in [false, true] {
+        let check = async |_: &mut u32| pending().await;
+        let mut cx = Context::from_waker(Waker::noop());
+        if owned {
+            let mut checked = pin!(group.get_checked_owned(SECOND, check));
+            assert!(checked.as_mut().poll(&mut cx).is_pending());
+        } else {
+            let mut checked = pin!(pool.get_checked(&1, SECOND, check));
+            assert!(checked.as_mut().poll(&mut cx).is_pending());
+        }
+    }
+    assert_eq!((pool.status().idle, pool.status().leased), (0, 0));
+    assert_eq!(pool.stats().closes[CloseReason::Dropped], 2);
+}
+
 #[cfg(feature = "tokio")]
 #[tokio::test]
 async fn the_future_may_be_spawned() {

@@ -181,7 +181,7 @@ fn a_failed_connect_against_wait() {
         // The desk frees the permit itself.
         grant.spend();
         let make = || Grant::of(&peer);
-        let _state = peer.desk.fail(by, "refused", peer.bounds, make);
+        let _state = peer.desk.fail(by, "refused", &peer.bounds, make);
         match waiter.join().unwrap().end(&peer) {
             Some(News::Outcome(Err("refused"))) | Some(News::Grant(_)) => {}
             Some(News::Outcome(_)) => panic!("nothing was opened"),
@@ -208,12 +208,12 @@ fn a_late_connection_against_wait() {
         let make = || Grant::of(&peer);
         if peer.desk.has_taker(gone.id) {
             let lease = group.insert_owned(ledger.connection(0)).unwrap();
-            if let Err(lease) = peer.desk.give_new(lease, gone.id, peer.bounds, make) {
+            if let Err(lease) = peer.desk.give_new(lease, gone.id, &peer.bounds, make) {
                 pass_on(&peer, lease);
             }
         } else {
             group.put(ledger.connection(0)).unwrap();
-            peer.desk.shelved_new(peer.bounds, make);
+            peer.desk.shelved_new(&peer.bounds, make);
             if peer.desk.word.load().is_waiting() {
                 serve(&peer);
             }

@@ -133,10 +133,9 @@ impl Lanes {
     }
 }
 
-#[cfg(not(slabpool_loom))]
-use numbers::thread_number;
 #[cfg(slabpool_loom)]
-pub use numbers::{NUMBER, thread_number};
+pub use numbers::NUMBER;
+pub use numbers::thread_number;
 
 #[cfg(not(slabpool_loom))]
 mod numbers {

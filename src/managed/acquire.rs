@@ -98,8 +98,7 @@ where
         found: Option<CoreOwned<K, Slot<M::Connection>>>,
         cx: &mut Context<'_>,
     ) -> Poll<<Self as Future>::Output> {
-        let timeout = self.timeout.unwrap_or(self.pool.inner().acquire_timeout);
-        self.seeking = Some(self.pool.seek(self.key, found, timeout));
+        self.seeking = Some(self.pool.seek(self.key, found, self.timeout));
         self.go_on(cx)
     }
 

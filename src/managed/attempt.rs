@@ -5,7 +5,7 @@ use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::error::{RejectReason, Rejected};
 use crate::handle::Group;
@@ -21,11 +21,12 @@ where
     K: Hash + Eq + Send + Sync + 'static,
     M: Manager<K>,
 {
-    pub inner: Arc<Inner<K, M>>,
-    pub group: Group<K, Slot<M::Connection>>,
-    pub by: Id,
+    inner: Arc<Inner<K, M>>,
+    group: Group<K, Slot<M::Connection>>,
+    by: Id,
     /// Until it has come to an end. Keeps the desk.
-    pub permit: Option<Permit>,
+    permit: Option<Permit>,
+    start: Instant,
 }
 
 impl<K, M> Attempt<K, M>
@@ -33,8 +34,19 @@ where
     K: Hash + Eq + Send + Sync + 'static,
     M: Manager<K>,
 {
+    /// A connect that is about to be started for the one in this place.
+    pub fn new(
+        inner: Arc<Inner<K, M>>,
+        group: Group<K, Slot<M::Connection>>,
+        by: Id,
+        permit: Permit,
+    ) -> Self {
+        inner.registry.tally.connects.started.add();
+        Self { inner, group, by, permit: Some(permit), start: Instant::now() }
+    }
+
     pub async fn run(mut self) {
-        let connect_timeout = self.inner.connect_timeout;
+        let connect_timeout = self.inner.terms.load().connect_timeout;
         let connect = self.inner.manager.connect(self.group.key());
         // By itself, so that the connect has gone when its permit is freed.
         let outcome = timeout(connect_timeout, connect).await;
@@ -49,22 +61,24 @@ where
         let Some(permit) = self.permit.take() else { return };
         let (index, registry) = (permit.desk, &self.inner.registry);
         let desk = registry.desk(index);
-        let slot = Slot::new(connection, permit.opened());
+        let connects = &registry.tally.connects;
+        connects.opened(self.start.elapsed());
+        let slot = Slot::new(connection, permit.opened(), self.by);
         let make = || registry.permit(index);
         if !desk.has_taker(self.by) {
             return match self.group.put(slot) {
                 Ok(_) => {
-                    desk.shelved_new(registry.bounds, make);
-                    if desk.word.load().is_waiting() {
-                        registry.serve(&self.inner.core, index);
-                    }
+                    connects.kept.add();
+                    desk.shelved_new(&registry.bounds, make);
+                    registry.look(&self.inner.core, index);
                 }
                 Err(rejected) => self.rejected(rejected),
             };
         }
         match self.group.insert_owned(slot) {
             Ok(lease) => {
-                if let Err(lease) = desk.give_new(lease, self.by, registry.bounds, make) {
+                if let Err(lease) = desk.give_new(lease, self.by, &registry.bounds, make) {
+                    connects.kept.add();
                     self.inner.pass_on(lease);
                 }
             }
@@ -91,8 +105,9 @@ where
         let Some(permit) = self.permit.take() else { return };
         let (index, registry) = (permit.desk, &self.inner.registry);
         let make = || registry.permit(index);
+        registry.tally.connects.failed(&failure, self.start.elapsed());
         permit.spend();
-        let state = registry.desk(index).fail(self.by, failure, registry.bounds, make);
+        let state = registry.desk(index).fail(self.by, failure, &registry.bounds, make);
         registry.part(index, state);
     }
 }
@@ -105,5 +120,6 @@ where
     fn drop(&mut self) {
         // Does nothing if it has come to an end; else it panicked, or its runtime ends.
         self.fail(Failure::ConnectAborted);
+        self.inner.registry.quiet.note();
     }
 }

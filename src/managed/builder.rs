@@ -6,13 +6,16 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+
 use crate::builder::Builder as CoreBuilder;
 use crate::managed::error::ConfigError;
 use crate::managed::manager::Manager;
 use crate::managed::pool::{Inner, Pool};
 use crate::managed::registry::Registry;
+use crate::managed::settings::{Terms, bounds_of};
 use crate::managed::slot::Slot;
-use crate::managed::word::{Bounds, CONNECTING_MAX, CONNECTIONS_MAX, WAITERS_MAX};
+use crate::managed::word::{CONNECTING_MAX, CONNECTIONS_MAX};
 use crate::pool::Pool as CorePool;
 
 /// What a caller does who finds no idle connection.
@@ -157,30 +160,14 @@ where
     ///
     /// [`ConfigError`] names the first setting that cannot work.
     pub fn build(self) -> Result<Pool<K, M>, ConfigError> {
-        let bounds = Bounds {
-            connections: bound(
-                "max_connections_per_group",
-                self.connections_max.unwrap_or(CONNECTIONS_MAX as usize),
-                (1, CONNECTIONS_MAX),
-            )?,
-            connecting: bound(
-                "max_connecting_per_group",
-                self.connecting_max.unwrap_or(CONNECTING_MAX as usize),
-                (1, CONNECTING_MAX),
-            )?,
-            waiters: bound("max_waiters_per_group", self.waiters_max, (0, WAITERS_MAX))?,
-        };
-        let times =
-            [("acquire_timeout", self.acquire_timeout), ("connect_timeout", self.connect_timeout)];
-        if let Some((setting, _)) = times.into_iter().find(|(_, time)| time.is_zero()) {
-            return Err(ConfigError::Zero { setting });
-        }
-        if self.connect_timeout > self.acquire_timeout {
-            return Err(ConfigError::ConnectTimeoutAboveAcquireTimeout {
-                connect_timeout: self.connect_timeout,
-                acquire_timeout: self.acquire_timeout,
-            });
-        }
+        let bounds = bounds_of(
+            self.connections_max.unwrap_or(CONNECTIONS_MAX as usize),
+            self.connecting_max.unwrap_or(CONNECTING_MAX as usize),
+            self.waiters_max,
+        )?;
+        let terms =
+            Terms { acquire_timeout: self.acquire_timeout, connect_timeout: self.connect_timeout };
+        terms.validate()?;
         let manager = Arc::new(self.manager);
         let registry = Registry::new(bounds);
         let mut core = CorePool::builder().max_lifetime(LIFETIME);
@@ -193,19 +180,11 @@ where
             core,
             registry,
             manager,
-            acquire_timeout: self.acquire_timeout,
-            connect_timeout: self.connect_timeout,
+            terms: ArcSwap::from_pointee(terms),
             check_after: u64::try_from(self.check_after.as_nanos()).unwrap_or(u64::MAX),
             on_miss: self.on_miss,
         }))
     }
-}
-
-fn bound(setting: &'static str, value: usize, (min, max): (u32, u32)) -> Result<u32, ConfigError> {
-    let out_of_range =
-        ConfigError::OutOfRange { setting, value, min: min as usize, max: max as usize };
-    let fitting = u32::try_from(value).ok().filter(|value| (min..=max).contains(value));
-    fitting.ok_or(out_of_range)
 }
 
 impl<K, M: Manager<K>> fmt::Debug for Builder<K, M> {

@@ -24,16 +24,19 @@
 mod after;
 mod connects;
 mod handing;
+mod surplus;
 
 use std::fmt;
 use std::sync::PoisonError;
 use std::task::{Context, Poll};
 
 use crate::core::arena::Record;
+use crate::managed::limits::Limits;
 use crate::managed::line::{Id, Left, Line, Polled};
-use crate::managed::word::{Bounds, Word};
+use crate::managed::word::Word;
 use crate::sync::{AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering};
 use after::After;
+use surplus::Shedding;
 
 /// What a desk deals in.
 pub trait Trade {
@@ -68,6 +71,7 @@ struct Room<T: Trade> {
     /// How many connects have failed, and how the last one did.
     failures: u64,
     last: Option<T::Failure>,
+    shedding: Shedding,
 }
 
 /// How a caller joins.
@@ -108,7 +112,7 @@ impl<T: Trade> Desk<T> {
         &self,
         who: T::Waiter,
         how: Joins,
-        bounds: Bounds,
+        bounds: &Limits,
         make: impl Fn() -> T::Grant,
     ) -> Result<Ticket, LineFull> {
         let mut after = After::<T>::default();
@@ -117,7 +121,7 @@ impl<T: Trade> Desk<T> {
         let may = how == Joins::Apart
             && room.line.next_wanting(T::is_late).is_none()
             && !T::is_late(&who);
-        if may && self.word.reserve(bounds) {
+        if may && self.word.reserve(bounds.load()) {
             return Ok(Ticket { id: room.line.join_apart(who, make()), failures });
         }
         // Nothing can be returned where nothing is.
@@ -128,7 +132,7 @@ impl<T: Trade> Desk<T> {
         self.allot(&mut room, bounds, make, &mut after);
         let covered = self.word.load().connecting() as usize;
         let alone = room.line.waiting().saturating_sub(covered);
-        let full = alone > bounds.waiters as usize && !room.line.is_granted(id);
+        let full = alone > bounds.load().waiters as usize && !room.line.is_granted(id);
         if full {
             let left = room.line.leave(id);
             after.note((left.waker, left.grant));
@@ -203,7 +207,12 @@ impl<T: Trade> Default for Desk<T> {
         Self {
             word: Word::default(),
             hash: AtomicU64::new(0),
-            room: Mutex::new(Room { line: Line::default(), failures: 0, last: None }),
+            room: Mutex::new(Room {
+                line: Line::default(),
+                failures: 0,
+                last: None,
+                shedding: Shedding::default(),
+            }),
             free_link: AtomicU32::new(0),
         }
     }

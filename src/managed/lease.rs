@@ -79,7 +79,8 @@ pub struct Meta {
     /// Whether it was in use, or idle, before: the peer may have closed it meanwhile, and a
     /// request that fails on it before any answer may be tried again on a new one.
     pub reused: bool,
-    /// Whether it was opened while this caller waited, who is the first to use it.
+    /// Whether it was opened for this caller, who is the first to use it. False for one that
+    /// another caller had opened, and that came to this one first.
     pub connected: bool,
     /// How long the caller has waited for it; zero if it was there. A check is part of it.
     pub waited: Duration,
@@ -159,7 +160,7 @@ where
             idle_for,
             uses,
             reused,
-            connected: !reused,
+            connected: !reused && self.inner().is_own(),
             waited: Duration::from_nanos(self.waited),
         }
     }

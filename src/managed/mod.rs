@@ -26,7 +26,8 @@
 //!   newcomer that finds an idle connection while others wait leaves it to them.
 //! * *Connects are nobody's own.* They run in tasks, as many as there are callers that want
 //!   one, within the limits. What comes of one goes to the first in the line, and if nobody
-//!   is there, the connection is idle. A caller that goes away cancels none.
+//!   is there, the connection is idle. A caller that goes away cancels none. One that is
+//!   under way keeps the pool until it has ended; nothing else does but handles and leases.
 //! * *A failed connect* is told to the caller that it was started for. If the peer has
 //!   nothing else, no connection and no other connect, it is told to all who wanted one. As
 //!   long as a peer has no connection, none is started in place of one that has failed.
@@ -44,16 +45,27 @@ pub(crate) mod desk;
 #[cfg(feature = "tokio")]
 mod error;
 #[cfg(feature = "tokio")]
+mod histogram;
+#[cfg(feature = "tokio")]
 mod lease;
+pub(crate) mod limits;
 pub(crate) mod line;
 #[cfg(feature = "tokio")]
 mod manager;
 #[cfg(feature = "tokio")]
 mod pool;
 #[cfg(feature = "tokio")]
+mod quiet;
+#[cfg(feature = "tokio")]
 mod registry;
 #[cfg(feature = "tokio")]
+mod settings;
+#[cfg(feature = "tokio")]
 mod slot;
+#[cfg(feature = "tokio")]
+mod stats;
+#[cfg(feature = "tokio")]
+mod tally;
 #[cfg(feature = "tokio")]
 mod waiting;
 #[cfg(feature = "tokio")]
@@ -64,9 +76,12 @@ pub(crate) mod word;
 pub use self::{
     builder::{Builder, OnMiss},
     error::{AcquireError, ConfigError},
+    histogram::Histogram,
     lease::{Lease, Meta, Pooled, PooledOwned},
     manager::Manager,
     pool::Pool,
+    settings::Settings,
     slot::Slot,
-    whole::{GroupStatus, Status},
+    stats::{Connects, Stats},
+    whole::{Drained, GroupStatus, Status},
 };

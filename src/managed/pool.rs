@@ -6,6 +6,8 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+
 use crate::lease::{Pooled as CorePooled, PooledOwned as CoreOwned};
 use crate::managed::acquire::{Acquire, Seeking};
 use crate::managed::builder::{Builder, OnMiss};
@@ -13,6 +15,7 @@ use crate::managed::error::AcquireError;
 use crate::managed::lease::{Home, Lease, Pooled, PooledOwned};
 use crate::managed::manager::Manager;
 use crate::managed::registry::Registry;
+use crate::managed::settings::Terms;
 use crate::managed::slot::Slot;
 use crate::managed::waiting::Spell;
 use crate::pool::Pool as CorePool;
@@ -32,8 +35,7 @@ pub(crate) struct Inner<K, M: Manager<K>> {
     pub core: CorePool<K, Slot<M::Connection>>,
     pub registry: Arc<Registry<K, M::Connection, M::Error>>,
     pub manager: Arc<M>,
-    pub acquire_timeout: Duration,
-    pub connect_timeout: Duration,
+    pub terms: ArcSwap<Terms>,
     /// In nanoseconds.
     pub check_after: u64,
     pub on_miss: OnMiss,
@@ -173,8 +175,14 @@ where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let lease = self.inner.core.get(key)?;
+        let tally = &self.inner.registry.tally;
+        let Some(lease) = self.inner.core.get(key) else {
+            tally.missed();
+            return None;
+        };
         if self.inner.registry.desk(lease.permit().desk).word.load().is_waiting() {
+            tally.diverted();
+            tally.missed();
             self.inner.pass_on(lease.held_by(self.inner.core.clone()));
             return None;
         }
@@ -197,20 +205,26 @@ where
         First::Hit(lease)
     }
 
+    /// As [`acquire`](Pool::acquire), for one who has not found what it may take at once.
     pub(super) fn seek<Q>(
         &self,
         key: &Q,
         found: Option<CoreOwned<K, Slot<M::Connection>>>,
-        timeout: Duration,
+        timeout: Option<Duration>,
     ) -> Seeking<K, M>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
-        let spell = Spell::of(timeout);
-        let group = self.inner.core.group(key);
         let inner = Arc::clone(&self.inner);
-        Box::pin(async move { Ok((inner.seek(group, found, spell).await?, spell.waited())) })
+        let spell = Spell::of(timeout.unwrap_or_else(|| inner.terms.load().acquire_timeout));
+        let group = inner.core.group(key);
+        Box::pin(async move {
+            let wait = inner.registry.tally.wait(spell, found.is_some());
+            let outcome = Arc::clone(&inner).seek(group, found, spell).await;
+            let waited = wait.end(outcome.as_ref().err());
+            Ok((outcome?, waited))
+        })
     }
 
     pub(crate) fn from_inner(inner: Inner<K, M>) -> Self {
@@ -225,9 +239,7 @@ where
     /// After a release: serves whoever waits at this desk.
     #[inline(always)]
     pub(crate) fn look_at(&self, desk: u32) {
-        if self.inner.registry.desk(desk).word.load().is_waiting() {
-            self.inner.registry.serve(&self.inner.core, desk);
-        }
+        self.inner.registry.look(&self.inner.core, desk);
     }
 }
 
@@ -243,9 +255,7 @@ where
         let desk = self.registry.desk(index);
         if let Err(lease) = desk.give(lease) {
             lease.release();
-            if desk.word.load().is_waiting() {
-                self.registry.serve(&self.core, index);
-            }
+            self.registry.look(&self.core, index);
         }
     }
 }

@@ -20,7 +20,10 @@ use crate::group::Members;
 use crate::lease::{Lease, PooledOwned};
 use crate::managed::desk::{Desk, Trade};
 use crate::managed::error::Failure;
+use crate::managed::limits::Limits;
+use crate::managed::quiet::Quiet;
 use crate::managed::slot::{Office, Permit, Slot};
+use crate::managed::tally::Tally;
 use crate::managed::word::{Bounds, State};
 use crate::pool::Pool;
 
@@ -58,7 +61,9 @@ struct Entry<K> {
 /// See the module.
 pub(crate) struct Registry<K, C, E> {
     me: Weak<Self>,
-    pub bounds: Bounds,
+    pub bounds: Limits,
+    pub tally: Tally,
+    pub quiet: Quiet,
     shards: Box<[Mutex<HashTable<Entry<K>>>]>,
     desks: Arena<Desk<Business<K, C, E>>>,
 }
@@ -72,7 +77,9 @@ where
     pub fn new(bounds: Bounds) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             me: me.clone(),
-            bounds,
+            bounds: Limits::new(bounds),
+            tally: Tally::new(),
+            quiet: Quiet::default(),
             shards: (0..1 << SHARD_BITS).map(|_| Mutex::default()).collect(),
             desks: Arena::new(),
         })
@@ -133,13 +140,37 @@ where
         self.desk(index).serve(
             |caller| Arc::clone(&caller.members),
             |members| {
-                // A look first: to find nothing would count as a miss.
+                // A look first, which is less than a search.
                 let any = members.lanes.live(&engine.core) > 0;
-                let raw = if any { engine.lease(&members) } else { None };
-                raw.map(|raw| Lease::new(pool.clone(), raw))
+                if any { self.lease_again(pool, &members) } else { None }
             },
             Lease::release,
         );
+    }
+
+    /// Leases what is idle, for another purpose than to serve who has just asked for it.
+    pub fn lease_again(
+        &self,
+        pool: &Pool<K, Slot<C>>,
+        members: &Members<K>,
+    ) -> Option<PooledOwned<K, Slot<C>>> {
+        let raw = pool.engine().lease_again(members)?;
+        self.tally.diverted();
+        Some(Lease::new(pool.clone(), raw))
+    }
+
+    /// After a connection has become idle: sees to it if it is somebody's concern.
+    #[inline(always)]
+    pub fn look(&self, pool: &Pool<K, Slot<C>>, index: u32) {
+        if self.desk(index).word.load().is_wanted(self.bounds.connections()) {
+            self.tend(pool, index);
+        }
+    }
+
+    #[cold]
+    fn tend(&self, pool: &Pool<K, Slot<C>>, index: u32) {
+        self.shed(pool, index);
+        self.serve(pool, index);
     }
 
     /// A desk that was left empty goes.
@@ -168,6 +199,14 @@ where
         drop(entry);
     }
 
+    /// The peer that has this desk, if it is one with this hash.
+    pub fn peer_of(&self, index: u32) -> Option<Arc<Members<K>>> {
+        let hash = self.desk(index).hash();
+        let shard = self.shard(hash);
+        let found = shard.find(hash, |entry| entry.desk == index);
+        found.map(|entry| Arc::clone(&entry.members))
+    }
+
     fn shard(&self, hash: u64) -> MutexGuard<'_, HashTable<Entry<K>>> {
         // The tables use the low and the highest bits.
         let shard = &self.shards[(hash >> 40) as usize & ((1 << SHARD_BITS) - 1)];
@@ -186,7 +225,10 @@ where
         let desk = self.desk(index);
         let state = desk.word.free(connecting);
         if state.is_waiting() {
-            desk.freed(self.bounds, || self.permit(index));
+            desk.freed(&self.bounds, || self.permit(index));
+        }
+        if connecting {
+            self.quiet.note();
         }
         self.part(index, state);
     }
@@ -204,7 +246,7 @@ where
     }
 
     fn landed(&self, pool: &Pool<K, Slot<C>>, desk: u32) {
-        self.serve(pool, desk);
+        self.tend(pool, desk);
     }
 }
 

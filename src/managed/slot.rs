@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use crate::connection::{CloseMode, Connection, Liveness};
+use crate::managed::line::Id;
 
 /// A pooled connection, as the pool below has it: with the right to be one of
 /// [`max_connections_per_group`](crate::managed::Builder::max_connections_per_group),
@@ -16,11 +17,34 @@ use crate::connection::{CloseMode, Connection, Liveness};
 pub struct Slot<C> {
     connection: C,
     permit: Permit,
+    opener: Opener,
+}
+
+/// Who had a connection opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Opener {
+    /// One who has this place in the line, or has left it.
+    Place(Id),
+    /// Its first user.
+    User,
 }
 
 impl<C> Slot<C> {
-    pub(crate) fn new(connection: C, permit: Permit) -> Self {
-        Self { connection, permit }
+    /// One that was opened for somebody in this place.
+    pub(crate) fn new(connection: C, permit: Permit, by: Id) -> Self {
+        Self { connection, permit, opener: Opener::Place(by) }
+    }
+
+    /// The one in this place gets it.
+    pub(crate) fn received(&mut self, by: Id) {
+        if self.opener == Opener::Place(by) {
+            self.opener = Opener::User;
+        }
+    }
+
+    /// Whether its first user had it opened.
+    pub(crate) fn is_own(&self) -> bool {
+        self.opener == Opener::User
     }
 
     /// The connection, without the permit: it no longer counts.

@@ -82,7 +82,10 @@ where
             };
             match self.check(lease, spell).await? {
                 Some(lease) => return Ok(lease),
-                None => (found, since) = (group.get_owned(), None),
+                None => {
+                    found = self.registry.lease_again(&self.core, group.members());
+                    since = None;
+                }
             }
         }
     }
@@ -128,13 +131,13 @@ where
         let first_wish = first_wish.min(spell.end);
         let caller = Caller {
             members: Arc::clone(group.members()),
-            connect_by: spell.connect_by(first_wish, self.connect_timeout),
+            connect_by: spell.connect_by(first_wish, self.terms.load().connect_timeout),
         };
         let (desk, registry) = (visit.desk(), &self.registry);
         let ticket = desk
-            .join(caller, how, registry.bounds, || registry.permit(visit.desk))
+            .join(caller, how, &registry.bounds, || registry.permit(visit.desk))
             .map_err(|LineFull| AcquireError::TooManyWaiters {
-                waiters_max: registry.bounds.waiters as usize,
+                waiters_max: registry.bounds.load().waiters as usize,
             })?;
         let waiter = Waiter { inner: self, visit, group, ticket, gone: false };
         // In the line first, and looks then: see `desk.rs`.
@@ -152,7 +155,7 @@ where
             match timeout_at(first_wish, waiter.outcome()).await {
                 Ok(outcome) => return outcome,
                 Err(_elapsed) => {
-                    desk.want(ticket.id, registry.bounds, || registry.permit(visit.desk));
+                    desk.want(ticket.id, &registry.bounds, || registry.permit(visit.desk));
                 }
             }
         }
@@ -190,14 +193,12 @@ where
         poll_fn(|cx| {
             loop {
                 match self.visit.desk().poll(self.ticket.id, cx) {
-                    Poll::Ready(News::Outcome(outcome)) => return Poll::Ready(outcome),
+                    Poll::Ready(News::Outcome(outcome)) => {
+                        return Poll::Ready(self.received(outcome));
+                    }
                     Poll::Ready(News::Grant(permit)) => {
-                        let attempt = Attempt {
-                            inner: Arc::clone(self.inner),
-                            group: self.group.clone(),
-                            by: self.ticket.id,
-                            permit: Some(permit),
-                        };
+                        let (inner, group) = (Arc::clone(self.inner), self.group.clone());
+                        let attempt = Attempt::new(inner, group, self.ticket.id, permit);
                         drop(tokio::spawn(attempt.run()));
                     }
                     Poll::Pending => return Poll::Pending,
@@ -205,6 +206,17 @@ where
             }
         })
         .await
+    }
+
+    /// The end of the waiting, which its caller sees.
+    fn received(&self, mut outcome: Acquired<K, M>) -> Acquired<K, M> {
+        if let Ok(lease) = &mut outcome {
+            lease.received(self.ticket.id);
+            if lease.meta().reused {
+                self.inner.registry.tally.handed_over();
+            }
+        }
+        outcome
     }
 
     /// The time is up: takes what has come at the last moment.
@@ -216,7 +228,7 @@ where
             _ => None,
         };
         match desk.leave(self.ticket.id).outcome {
-            Some(outcome) => outcome,
+            Some(outcome) => self.received(outcome),
             None => Err(AcquireError::Timeout { waited: spell.waited(), last }),
         }
     }

@@ -1,15 +1,15 @@
 //! What concerns the whole managed pool, or a whole group: ends, settings, numbers.
 
 use std::borrow::Borrow;
+use std::fmt;
 use std::hash::Hash;
 use std::time::Duration;
 
-use crate::drain::Drained;
+use tokio::time::{Instant, timeout_at};
+
 use crate::managed::error::Failure;
 use crate::managed::manager::Manager;
-use crate::managed::pool::Pool;
-use crate::settings::Settings;
-use crate::stats::Stats;
+use crate::managed::pool::{Inner, Pool};
 
 /// What is in a managed pool. From [`Pool::status`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,6 +45,37 @@ pub struct GroupStatus {
     pub waiting: usize,
 }
 
+/// What came of [`Pool::drain`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "connections may still be out"]
+#[non_exhaustive]
+pub struct Drained {
+    /// Connections that were still in the pool when the deadline was over: leased, or just
+    /// being closed.
+    pub remaining: usize,
+    /// Connects that were still under way then.
+    pub connecting: usize,
+}
+
+impl Drained {
+    /// Whether all leases and connects have ended, and all connections were closed, in time.
+    /// That is final.
+    pub fn is_complete(self) -> bool {
+        self.remaining == 0 && self.connecting == 0
+    }
+}
+
+impl fmt::Display for Drained {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { remaining, connecting } = self;
+        if self.is_complete() {
+            return f.write_str("drained");
+        }
+        write!(f, "at the deadline, {remaining} connections were still out, ")?;
+        write!(f, "and {connecting} connects under way")
+    }
+}
+
 impl<K, M> Pool<K, M>
 where
     K: Hash + Eq + Send + Sync + 'static,
@@ -65,9 +96,13 @@ where
         self.inner.core.is_closed()
     }
 
-    /// Closes the pool as [`close`](Pool::close) does, and then waits for its leases; see
-    /// [`slabpool::Pool::drain`](crate::Pool::drain). Does not wait for what is being
-    /// opened.
+    /// Closes the pool as [`close`](Pool::close) does, at once when this is called, and then
+    /// waits until all leases and all connects have ended and all connections are closed,
+    /// but no longer than `deadline` from the call, rounded up to a millisecond. Connects go
+    /// on until they end by themselves, at the latest when the
+    /// [`connect_timeout`](crate::managed::Builder::connect_timeout) is over; what they have
+    /// opened is closed. A deadline of zero only closes and reports. For the rest see
+    /// [`slabpool::Pool::drain`](crate::Pool::drain).
     ///
     /// # Panics
     ///
@@ -75,10 +110,34 @@ where
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future ends the waiting. The pool stays closed.
+    /// Dropping the future ends the waiting. The pool stays closed, and may be drained
+    /// again.
     pub fn drain(&self, deadline: Duration) -> impl Future<Output = Drained> + Send + use<K, M> {
+        let start = Instant::now();
         self.close();
-        self.inner.core.drain(deadline)
+        let pool = self.clone();
+        async move {
+            let Inner { core, registry, .. } = &*pool.inner;
+            let connecting = || {
+                let states = registry.all().into_iter().map(|desk| registry.desk(desk).word.load());
+                states.map(|state| state.connecting() as usize).sum::<usize>()
+            };
+            let left =
+                || Drained { remaining: core.engine().capacity.used(), connecting: connecting() };
+            if left().is_complete() || deadline.is_zero() {
+                return left();
+            }
+            let ended = async {
+                core.engine().capacity.emptied().await;
+                registry.quiet.wait(|| connecting() == 0).await;
+            };
+            match start.checked_add(deadline) {
+                // Over or not, the numbers say what came of it.
+                Some(end) => drop(timeout_at(end, ended).await),
+                None => ended.await,
+            }
+            left()
+        }
     }
 
     /// Takes a peer out of service, until [`resume_group`](Pool::resume_group): what is idle
@@ -145,24 +204,6 @@ where
         self.inner.core.invalidate_group(key);
     }
 
-    /// Changes settings of the pool below; see
-    /// [`slabpool::Pool::reconfigure`](crate::Pool::reconfigure).
-    ///
-    /// # Errors
-    ///
-    /// [`ConfigError`](crate::ConfigError) names the first setting that cannot work;
-    /// nothing is changed.
-    ///
-    /// # Panics
-    ///
-    /// As that does.
-    pub fn reconfigure(
-        &self,
-        change: impl FnOnce(&mut Settings),
-    ) -> Result<(), crate::ConfigError> {
-        self.inner.core.reconfigure(change)
-    }
-
     /// What is in the pool, and who waits. Reads every seat, and goes to every desk.
     pub fn status(&self) -> Status {
         let core = self.inner.core.status();
@@ -201,12 +242,6 @@ where
             status.waiting = desk.waiting();
         }
         status
-    }
-
-    /// What has happened in the pool below. A caller that finds nothing at once counts as a
-    /// miss, whatever it gets in the end.
-    pub fn stats(&self) -> Stats {
-        self.inner.core.stats()
     }
 
     /// As [`slabpool::Pool::maintain`](crate::Pool::maintain).

@@ -93,6 +93,16 @@ impl State {
         demand > self.connecting() as usize && self.allows(bounds)
     }
 
+    /// Whether a connection that is idle now is somebody's concern: of one who waits, or
+    /// because the peer has more than so many.
+    #[inline(always)]
+    pub fn is_wanted(self, connections_max: u32) -> bool {
+        const _: () = assert!(WAITING == 1 << 63);
+        // The sign of what is left, in the place of the flag: one branch for both.
+        let left = u64::from(connections_max).wrapping_sub(self.0 & CONNECTIONS_MASK);
+        (self.0 | left) & WAITING != 0
+    }
+
     /// Whether the peer is nobody's (M2).
     pub fn is_empty(self) -> bool {
         self.0 == 0
@@ -198,6 +208,10 @@ mod tests {
         assert!(word.reserve(bounds));
         word.opened();
         assert!(!word.reserve(bounds), "three are there");
+        assert!(word.load().is_wanted(3));
+        word.set_waiting(false);
+        assert!(word.load().is_wanted(2) && !word.load().is_wanted(3));
+        word.set_waiting(true);
         let state = word.load();
         assert_eq!((state.connections(), state.connecting(), state.visitors()), (3, 1, 1));
         assert!(state.is_waiting());

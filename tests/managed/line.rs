@@ -142,6 +142,40 @@ async fn all_connections_break_at_once() {
     assert_eq!((peer.open(), peer.peak()), (0, 8));
 }
 
+/// A.3: the same with a thousand in line, and no time that passes: each closed connection is
+/// the next one's turn.
+#[tokio::test(start_paused = true)]
+async fn all_connections_break_at_once_with_a_thousand_in_line() {
+    let peer = Peer::new();
+    let pool = builder(&peer).max_connections_per_group(8).build().unwrap();
+    let mut leases = Vec::new();
+    for _ in 0..8 {
+        leases.push(pool.acquire_owned(&1).await.unwrap());
+    }
+    let tasks: Vec<_> = (0..1_000)
+        .map(|number| {
+            let pool = pool.clone();
+            tokio::spawn(async move {
+                let lease = pool.acquire(&1).await.unwrap();
+                // Most of them break again.
+                if number % 10 == 0 { lease.release() } else { lease.close() }
+            })
+        })
+        .collect();
+    settle().await;
+    assert_group(&pool, 0, 8, 0, 1_000);
+    let start = tokio::time::Instant::now();
+    drop(leases);
+    for task in tasks {
+        task.await.unwrap();
+    }
+    assert!(start.elapsed() < SECOND / 1_000, "{:?}", start.elapsed());
+    let idle = peer.open();
+    assert_group(&pool, idle, 0, 0, 0);
+    assert!(peer.peak() <= 8);
+    assert_eq!((pool.stats().timeouts, pool.stats().served), (0, 1_008));
+}
+
 /// Idle ones that are found dead on the way are replaced.
 #[tokio::test(start_paused = true)]
 async fn what_the_probe_refuses_is_replaced() {

@@ -12,5 +12,7 @@ mod hit;
 mod limits;
 mod line;
 mod misses;
+mod resize;
+mod stats;
 mod support;
 mod threads;

@@ -70,3 +70,45 @@ fn nobody_is_forgotten_and_no_limit_exceeded() {
         assert_eq!((peer.open(), pool.status().groups), (0, 0));
     }
 }
+
+/// B.26, J.65: a drain that is complete leaves nothing behind, whatever was being opened,
+/// waited for or handed over when it began.
+#[test]
+fn a_complete_drain_is_final() {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_time().build();
+    let runtime = runtime.unwrap();
+    for round in 0..300_u32 {
+        let peer = Peer::new();
+        let pool = builder(&peer).max_connections_per_group(3).build().unwrap();
+        if round % 2 == 0 {
+            peer.set(Mode::Open(Duration::from_micros(u64::from(round))));
+        }
+        runtime.block_on(async {
+            let tasks: Vec<_> = (0..6_u32)
+                .map(|task| {
+                    let pool = pool.clone();
+                    tokio::spawn(async move {
+                        while let Ok(lease) = pool.acquire(&(task % 2)).await {
+                            tokio::task::yield_now().await;
+                            if task % 3 == 0 { lease.close() } else { lease.release() }
+                        }
+                    })
+                })
+                .collect();
+            for _ in 0..round % 16 {
+                tokio::task::yield_now().await;
+            }
+            assert!(pool.drain(Duration::from_secs(60)).await.is_complete());
+            let (open, started) = (peer.open(), peer.started());
+            for task in tasks {
+                task.await.unwrap();
+            }
+            assert_eq!((open, peer.open(), peer.started()), (0, 0, started));
+        });
+        let stats = pool.stats();
+        assert_eq!((pool.status().groups, stats.connects.connecting), (0, 0));
+        assert_eq!(stats.connects.started, stats.connects.opened);
+        assert_eq!(stats.wait_time.count(), stats.waits());
+    }
+}

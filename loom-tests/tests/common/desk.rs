@@ -1,12 +1,14 @@
 //! A peer with a desk, and those who come to it.
 
+#![allow(dead_code, reason = "no test file uses everything")]
+
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 use loom::thread;
-use slabpool::model::{Bounds, Desk, Joins, News, Place, Trade, any_idle, looks};
+use slabpool::model::{Bounds, Desk, Joins, Limits, News, Place, Trade, any_idle, looks};
 use slabpool::{Pool, PooledOwned};
 
 use crate::common::{Conn, Handle, Ledger};
@@ -28,7 +30,7 @@ impl Trade for Model {
 pub struct Peer {
     pub desk: Desk<Model>,
     pub group: Handle,
-    pub bounds: Bounds,
+    pub bounds: Limits,
 }
 
 /// A permit to connect.
@@ -57,7 +59,7 @@ impl Drop for Grant {
 /// are threads.
 pub fn peer(group: &Handle, open: bool) -> Rc<Peer> {
     let bounds = Bounds { connections: 1, connecting: 1, waiters: 2 };
-    let peer = Peer { desk: Desk::default(), group: Arc::clone(group), bounds };
+    let peer = Peer { desk: Desk::default(), group: Arc::clone(group), bounds: Limits::new(bounds) };
     peer.desk.word.enter();
     if open {
         assert!(peer.desk.word.reserve(bounds));
@@ -69,7 +71,7 @@ pub fn peer(group: &Handle, open: bool) -> Rc<Peer> {
 /// The permit of a connection comes free.
 pub fn free(peer: &Rc<Peer>, connecting: bool) {
     if peer.desk.word.free(connecting).is_waiting() {
-        peer.desk.freed(peer.bounds, || Grant::of(peer));
+        peer.desk.freed(&peer.bounds, || Grant::of(peer));
     }
 }
 
@@ -94,7 +96,7 @@ pub fn pass_on(peer: &Peer, lease: PooledOwned<u8, Conn>) {
 
 /// Joins the line, and looks then.
 pub fn join(peer: &Rc<Peer>) -> Place {
-    let place = peer.desk.join((), Joins::Wanting, peer.bounds, || Grant::of(peer));
+    let place = peer.desk.join((), Joins::Wanting, &peer.bounds, || Grant::of(peer));
     let place = place.expect("two may wait");
     if looks(&peer.group) {
         serve(peer);

@@ -1,12 +1,13 @@
 //! Connects: who may start one, and what becomes of those who wanted it.
 
 use super::{Desk, Room, Ticket, Trade, after::After};
+use crate::managed::limits::Limits;
 use crate::managed::line::Id;
-use crate::managed::word::{Bounds, State};
+use crate::managed::word::State;
 
 impl<T: Trade> Desk<T> {
     /// One who waits wants a connect from now on.
-    pub fn want(&self, id: Id, bounds: Bounds, make: impl Fn() -> T::Grant) {
+    pub fn want(&self, id: Id, bounds: &Limits, make: impl Fn() -> T::Grant) {
         let mut after = After::<T>::default();
         let mut room = self.lock();
         room.line.want(id);
@@ -19,7 +20,7 @@ impl<T: Trade> Desk<T> {
         &self,
         lease: T::Lease,
         by: Id,
-        bounds: Bounds,
+        bounds: &Limits,
         make: impl Fn() -> T::Grant,
     ) -> Result<(), T::Lease> {
         let mut after = After::<T>::default();
@@ -33,7 +34,7 @@ impl<T: Trade> Desk<T> {
 
     /// A connection that was just opened is idle. Somebody may have joined meanwhile: the
     /// caller looks at the word after this.
-    pub fn shelved_new(&self, bounds: Bounds, make: impl Fn() -> T::Grant) {
+    pub fn shelved_new(&self, bounds: &Limits, make: impl Fn() -> T::Grant) {
         let mut after = After::<T>::default();
         let mut room = self.lock();
         self.word.opened();
@@ -50,12 +51,12 @@ impl<T: Trade> Desk<T> {
         &self,
         by: Id,
         failure: T::Failure,
-        bounds: Bounds,
+        bounds: &Limits,
         make: impl Fn() -> T::Grant,
     ) -> State {
         let mut after = After::<T>::default();
         let mut room = self.lock();
-        let Room { line, failures, last } = &mut *room;
+        let Room { line, failures, last, .. } = &mut *room;
         *failures += 1;
         after.failure = last.replace(failure.clone());
         if line.waits(by) {
@@ -75,8 +76,8 @@ impl<T: Trade> Desk<T> {
         state
     }
 
-    /// A permit came free.
-    pub fn freed(&self, bounds: Bounds, make: impl Fn() -> T::Grant) {
+    /// A permit came free, or there may be more of them.
+    pub fn freed(&self, bounds: &Limits, make: impl Fn() -> T::Grant) {
         let mut after = After::<T>::default();
         let mut room = self.lock();
         self.allot(&mut room, bounds, make, &mut after);
@@ -93,13 +94,13 @@ impl<T: Trade> Desk<T> {
     pub(super) fn allot(
         &self,
         room: &mut Room<T>,
-        bounds: Bounds,
+        bounds: &Limits,
         make: impl Fn() -> T::Grant,
         after: &mut After<T>,
     ) {
-        while self.word.load().may_connect(room.line.demand(), bounds) {
+        while self.word.load().may_connect(room.line.demand(), bounds.load()) {
             let Some(id) = room.line.next_wanting(T::is_late) else { return };
-            if !self.word.reserve(bounds) {
+            if !self.word.reserve(bounds.load()) {
                 return;
             }
             after.wakers.extend(room.line.grant(id, make()));

@@ -1,0 +1,82 @@
+//! What a peer may have, while that is changed.
+//!
+//! * **M4** A permit is given out, and a caller turned away, under the lock of the line, by
+//!   the limits as they are read under it. So whoever has changed them, and takes the lock
+//!   after that, knows that the old ones give out no more; and whoever comes to wait after
+//!   that goes by the new ones.
+
+use std::fmt;
+
+use crate::managed::word::Bounds;
+use crate::sync::{AtomicU64, Ordering};
+
+const CONNECTIONS_BITS: u32 = 24;
+const CONNECTING_BITS: u32 = 16;
+const CONNECTIONS_MASK: u64 = (1 << CONNECTIONS_BITS) - 1;
+const CONNECTING_MASK: u64 = (1 << CONNECTING_BITS) - 1;
+
+/// [`Bounds`] in one word, so that they change together.
+pub struct Limits(AtomicU64);
+
+impl Limits {
+    /// Limits to begin with.
+    pub fn new(bounds: Bounds) -> Self {
+        Self(AtomicU64::new(pack(bounds)))
+    }
+
+    /// The limits in force.
+    pub fn load(&self) -> Bounds {
+        // Relaxed: what counts is read under the lock of the line, which orders it (M4).
+        let word = self.0.load(Ordering::Relaxed);
+        Bounds {
+            connections: (word & CONNECTIONS_MASK) as u32,
+            connecting: (word >> CONNECTIONS_BITS & CONNECTING_MASK) as u32,
+            waiters: (word >> (CONNECTIONS_BITS + CONNECTING_BITS)) as u32,
+        }
+    }
+
+    /// The most connections, for a release.
+    #[inline(always)]
+    pub fn connections(&self) -> u32 {
+        // Relaxed: whoever lowers it raises the tags of the heads after that
+        // (`Lanes::barrier`), and looks then. A release that has pushed before is found; one
+        // that pushes after sees it.
+        (self.0.load(Ordering::Relaxed) & CONNECTIONS_MASK) as u32
+    }
+
+    /// Changes them. The caller goes to every desk after this.
+    pub fn store(&self, bounds: Bounds) {
+        // Relaxed: see `load` and `connections`.
+        self.0.store(pack(bounds), Ordering::Relaxed);
+    }
+}
+
+fn pack(bounds: Bounds) -> u64 {
+    u64::from(bounds.connections)
+        | u64::from(bounds.connecting) << CONNECTIONS_BITS
+        | u64::from(bounds.waiters) << (CONNECTIONS_BITS + CONNECTING_BITS)
+}
+
+impl fmt::Debug for Limits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.load().fmt(f)
+    }
+}
+
+#[cfg(all(test, not(slabpool_loom)))]
+mod tests {
+    use super::*;
+    use crate::managed::word::{CONNECTING_MAX, CONNECTIONS_MAX, WAITERS_MAX};
+
+    #[test]
+    fn the_largest_and_the_smallest_fit() {
+        for (connections, connecting, waiters) in
+            [(CONNECTIONS_MAX, CONNECTING_MAX, WAITERS_MAX), (1, 1, 0), (CONNECTIONS_MAX, 1, 7)]
+        {
+            let limits = Limits::new(Bounds { connections, connecting, waiters });
+            let read = limits.load();
+            assert_eq!((read.connections, read.connecting), (connections, connecting));
+            assert_eq!((read.waiters, limits.connections()), (waiters, connections));
+        }
+    }
+}
