@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::builder::Builder as CoreBuilder;
 use crate::managed::error::ConfigError;
+use crate::managed::fairness::Fairness;
 use crate::managed::manager::Manager;
 use crate::managed::pool::{Inner, Pool};
 use crate::managed::registry::Registry;
@@ -44,6 +45,8 @@ pub struct Builder<K, M: Manager<K>> {
     connect_timeout: Duration,
     check_after: Duration,
     on_miss: OnMiss,
+    fairness: Fairness,
+    single_flight: bool,
     _key: PhantomData<fn() -> K>,
 }
 
@@ -68,6 +71,8 @@ where
             connect_timeout: Duration::from_secs(3),
             check_after: Duration::from_secs(10),
             on_miss: OnMiss::default(),
+            fairness: Fairness::default(),
+            single_flight: false,
             _key: PhantomData,
         }
     }
@@ -150,13 +155,33 @@ where
         self
     }
 
+    /// Who gets a connection that is returned while others wait. Default:
+    /// [`Fairness::Fair`].
+    pub fn fairness(mut self, fairness: Fairness) -> Self {
+        self.fairness = fairness;
+        self
+    }
+
+    /// While a peer has no open connection, has one opened at a time and no more, whatever
+    /// [`max_connecting_per_group`](Builder::max_connecting_per_group) says. All who come
+    /// meanwhile wait for what comes of it: an error is told to all, and as soon as one
+    /// connection is open, others are opened for those who still wait. Default: `false`.
+    ///
+    /// A caller with [`OnMiss::Connect`] that comes while one is being opened waits its turn
+    /// as in [`OnMiss::Race`]. What is being opened when the last open one is closed is not
+    /// cancelled.
+    pub fn single_flight(mut self, single: bool) -> Self {
+        self.single_flight = single;
+        self
+    }
+
     /// Builds the pool. Starts no thread and no task, and needs no runtime.
     ///
     /// # Errors
     ///
     /// [`ConfigError`] names the first setting that cannot work.
     pub fn build(self) -> Result<Pool<K, M>, ConfigError> {
-        let bounds = Bounds {
+        let mut bounds = Bounds {
             connections: bound(
                 "max_connections_per_group",
                 self.connections_max.unwrap_or(CONNECTIONS_MAX as usize),
@@ -167,8 +192,12 @@ where
                 self.connecting_max.unwrap_or(CONNECTING_MAX as usize),
                 (1, CONNECTING_MAX),
             )?,
+            connecting_cold: 1,
             waiters: bound("max_waiters_per_group", self.waiters_max, (0, WAITERS_MAX))?,
         };
+        if !self.single_flight {
+            bounds.connecting_cold = bounds.connecting;
+        }
         let times =
             [("acquire_timeout", self.acquire_timeout), ("connect_timeout", self.connect_timeout)];
         if let Some((setting, _)) = times.into_iter().find(|(_, time)| time.is_zero()) {
@@ -181,7 +210,7 @@ where
             });
         }
         let manager = Arc::new(self.manager);
-        let registry = Registry::new(bounds);
+        let registry = Registry::new(bounds, self.fairness);
         let asked = Arc::clone(&manager);
         let core = CorePool::builder()
             .max_lifetime(LIFETIME)
@@ -216,6 +245,8 @@ impl<K, M: Manager<K>> fmt::Debug for Builder<K, M> {
             .field("connect_timeout", &self.connect_timeout)
             .field("check_after", &self.check_after)
             .field("on_miss", &self.on_miss)
+            .field("fairness", &self.fairness)
+            .field("single_flight", &self.single_flight)
             .finish_non_exhaustive()
     }
 }

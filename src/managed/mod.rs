@@ -42,6 +42,8 @@ pub(crate) mod desk;
 #[cfg(feature = "tokio")]
 mod error;
 #[cfg(feature = "tokio")]
+mod fairness;
+#[cfg(feature = "tokio")]
 mod lease;
 pub(crate) mod line;
 #[cfg(feature = "tokio")]
@@ -52,6 +54,7 @@ mod pool;
 mod registry;
 #[cfg(feature = "tokio")]
 mod slot;
+pub(crate) mod turn;
 #[cfg(feature = "tokio")]
 mod waiting;
 #[cfg(feature = "tokio")]
@@ -62,6 +65,7 @@ pub(crate) mod word;
 pub use self::{
     builder::{Builder, OnMiss},
     error::{AcquireError, ConfigError},
+    fairness::Fairness,
     lease::{Lease, Meta, Pooled, PooledOwned},
     manager::Manager,
     pool::Pool,

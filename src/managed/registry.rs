@@ -20,6 +20,7 @@ use crate::group::Members;
 use crate::lease::{Lease, PooledOwned};
 use crate::managed::desk::{Desk, Trade};
 use crate::managed::error::Failure;
+use crate::managed::fairness::Fairness;
 use crate::managed::slot::{Office, Permit, Slot};
 use crate::managed::word::{Bounds, State};
 use crate::pool::Pool;
@@ -59,6 +60,7 @@ struct Entry<K> {
 pub(crate) struct Registry<K, C, E> {
     me: Weak<Self>,
     pub bounds: Bounds,
+    pub fairness: Fairness,
     shards: Box<[Mutex<HashTable<Entry<K>>>]>,
     desks: Arena<Desk<Business<K, C, E>>>,
 }
@@ -69,10 +71,11 @@ where
     C: Send + 'static,
     E: Send + Sync + 'static,
 {
-    pub fn new(bounds: Bounds) -> Arc<Self> {
+    pub fn new(bounds: Bounds, fairness: Fairness) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             me: me.clone(),
             bounds,
+            fairness,
             shards: (0..1 << SHARD_BITS).map(|_| Mutex::default()).collect(),
             desks: Arena::new(),
         })
@@ -140,6 +143,22 @@ where
             },
             Lease::release,
         );
+    }
+
+    /// After a release, where somebody waits.
+    #[cold]
+    pub fn tell(&self, pool: &Pool<K, Slot<C>>, index: u32) {
+        let desk = self.desk(index);
+        match self.fairness {
+            Fairness::Barging if !desk.turn.is_spent() => desk.nudge(),
+            _ => self.serve(pool, index),
+        }
+    }
+
+    /// Whether a newcomer may take what it has found, although others wait.
+    #[cold]
+    pub fn may_pass(&self, index: u32) -> bool {
+        self.fairness == Fairness::Barging && self.desk(index).turn.pass()
     }
 
     /// A desk that was left empty goes.

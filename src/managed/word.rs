@@ -48,6 +48,8 @@ pub struct Bounds {
     pub connections: u32,
     /// Connections that are being opened.
     pub connecting: u32,
+    /// ... while none is open.
+    pub connecting_cold: u32,
     /// Callers that wait, with no connect under way for them.
     pub waiters: u32,
 }
@@ -123,8 +125,9 @@ impl Word {
         self.0
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
                 let state = State(word);
-                let roomy = state.connections() < bounds.connections
-                    && state.connecting() < bounds.connecting;
+                let none_open = state.connections() == state.connecting();
+                let most = if none_open { bounds.connecting_cold } else { bounds.connecting };
+                let roomy = state.connections() < bounds.connections && state.connecting() < most;
                 roomy.then_some(word + CONNECTION_ONE + CONNECTING_ONE)
             })
             .is_ok()
@@ -181,7 +184,7 @@ mod tests {
     #[test]
     fn the_counts_do_not_touch_each_other() {
         let word = Word::default();
-        let bounds = Bounds { connections: 3, connecting: 2, waiters: 0 };
+        let bounds = Bounds { connections: 3, connecting: 2, connecting_cold: 2, waiters: 0 };
         word.enter();
         word.set_waiting(true);
         assert!(word.reserve(bounds) && word.reserve(bounds));

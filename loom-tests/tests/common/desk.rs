@@ -1,5 +1,7 @@
 //! A peer with a desk, and those who come to it.
 
+#![allow(dead_code, reason = "no test file uses everything")]
+
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -56,7 +58,7 @@ impl Drop for Grant {
 /// A peer that may have one connection, and has it if `open`, and as many visitors as there
 /// are threads.
 pub fn peer(group: &Handle, open: bool) -> Rc<Peer> {
-    let bounds = Bounds { connections: 1, connecting: 1, waiters: 2 };
+    let bounds = Bounds { connections: 1, connecting: 1, connecting_cold: 1, waiters: 2 };
     let peer = Peer { desk: Desk::default(), group: Arc::clone(group), bounds };
     peer.desk.word.enter();
     if open {
@@ -160,6 +162,7 @@ pub fn leased(news: Option<News<Model>>) -> PooledOwned<u8, Conn> {
     match news {
         Some(News::Outcome(Ok(lease))) => lease,
         Some(News::Outcome(Err(failure))) => panic!("{failure}"),
+        Some(News::Look) => panic!("nothing was nudged"),
         Some(News::Grant(_)) => panic!("there is one connection already"),
         None => panic!("forgotten"),
     }
