@@ -164,6 +164,29 @@ fn nudge_against_take() {
     });
 }
 
+/// ... also if that comes just while it looks in vain.
+#[test]
+fn a_look_in_vain_against_release() {
+    check_all(|| {
+        let ledger = Ledger::default();
+        let (pool, group) = pool_of(1, &ledger);
+        let peer = peer(&group, true);
+        let lease = group.get_owned().unwrap();
+        let mut waiter = Waiter::join(&peer);
+        release(&peer, lease);
+        // A newcomer has it.
+        let lease = group.get_owned().unwrap();
+        assert!(peer.desk.turn.pass());
+        let newcomer = spawn(&peer, move |peer| release(&peer, lease));
+        waiter.run(&peer);
+        newcomer.join().unwrap();
+        let lease = leased(waiter.end(&peer));
+        release(&peer, lease);
+        free(&peer, false);
+        settle(peer, group, pool, &ledger, 1);
+    });
+}
+
 /// Whoever goes away passes its nudge on.
 #[test]
 fn nudge_against_cancel() {

@@ -7,6 +7,7 @@
 mod cancel;
 mod connects;
 mod ends;
+mod fairness;
 mod limits;
 mod line;
 mod misses;
