@@ -38,11 +38,8 @@ fn jain_index(values: &[f64]) -> f64 {
 #[tokio::test(start_paused = true)]
 async fn a_thousand_tasks_wait_alike() {
     let peer = Peer::new();
-    let pool = builder(&peer)
-        .max_connections_per_group(8)
-        .acquire_timeout(60 * SECOND)
-        .build()
-        .unwrap();
+    let pool =
+        builder(&peer).max_connections_per_group(8).acquire_timeout(60 * SECOND).build().unwrap();
     let (came, served) = (Log::default(), Log::default());
     let tasks: Vec<_> = (0..1_000)
         .map(|number| {
@@ -91,8 +88,7 @@ async fn the_order_holds_for_each_key_whoever_goes() {
     const KEYS: u32 = 20;
     for fairness in [Fairness::Fair, Fairness::Barging] {
         let peer = Peer::new();
-        let pool =
-            builder(&peer).max_connections_per_group(1).fairness(fairness).build().unwrap();
+        let pool = builder(&peer).max_connections_per_group(1).fairness(fairness).build().unwrap();
         let mut leases = Vec::new();
         for key in 0..KEYS {
             leases.push(pool.acquire_owned(&key).await.unwrap());

@@ -184,3 +184,23 @@ pub fn poll_once<F: Future>(future: F) -> Option<F::Output> {
         Poll::Pending => None,
     }
 }
+
+/// Polls a future so many times, with `between` and a millisecond after each, and drops it.
+/// `None` if it did not come to an end. It is not woken: it is polled anyway.
+pub async fn poll_times<F: Future>(
+    future: F,
+    times: usize,
+    between: impl Fn(usize),
+) -> Option<F::Output> {
+    let mut future = pin!(future);
+    for time in 0..times {
+        if let Some(output) = poll_once(future.as_mut()) {
+            return Some(output);
+        }
+        between(time);
+        settle().await;
+        tokio::time::advance(MS).await;
+        settle().await;
+    }
+    None
+}
