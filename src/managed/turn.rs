@@ -24,10 +24,10 @@ pub const BYPASS_MAX: u32 = 32;
 #[cfg(slabpool_loom)]
 pub const BYPASS_MAX: u32 = 2;
 
-/// So many are woken to look for themselves at a time. One alone could lie in the queue of a
-/// thread that is busy; each that finds nothing was woken in vain.
+/// So many at most are woken to look for themselves at a time, since whoever nudges goes by
+/// all who were.
 #[cfg(not(slabpool_loom))]
-pub const NUDGED_MAX: u32 = 4;
+pub const NUDGED_MAX: u32 = 64;
 #[cfg(slabpool_loom)]
 pub const NUDGED_MAX: u32 = 1;
 
@@ -57,11 +57,14 @@ impl Turn {
         bypasses(self.0.load(Ordering::Relaxed)) >= BYPASS_MAX
     }
 
-    /// Whether as many were nudged as may be. Then one of them looks after this.
-    pub fn is_nudged(&self) -> bool {
+    /// Whether as many were nudged as could find something, of so many connections. Then one
+    /// of them looks after this.
+    ///
+    /// Fewer would do, but for those who are nudged and do not run.
+    pub fn is_nudged(&self, connections: u32) -> bool {
         // Relaxed: whoever has made a connection idle after a waiter began to look has met
         // that in the head of a lane, and does not count it any more (M4).
-        nudged(self.0.load(Ordering::Relaxed)) >= NUDGED_MAX
+        nudged(self.0.load(Ordering::Relaxed)) >= connections.clamp(1, NUDGED_MAX)
     }
 
     /// Says how many were nudged. The caller holds the lock of the line (M4).
@@ -111,13 +114,14 @@ mod tests {
     #[test]
     fn the_counts_do_not_touch_each_other() {
         let turn = Turn::default();
+        assert!(!turn.is_nudged(0));
         turn.set_nudged(NUDGED_MAX as usize);
         for _ in 0..BYPASS_MAX {
             assert!(!turn.is_spent() && turn.pass());
         }
-        assert!(turn.is_spent() && !turn.pass() && turn.is_nudged());
+        assert!(turn.is_spent() && !turn.pass() && turn.is_nudged(u32::MAX));
         turn.set_nudged(1);
-        assert!(turn.is_spent() && !turn.is_nudged());
+        assert!(turn.is_spent() && !turn.is_nudged(2) && turn.is_nudged(1));
         turn.begin();
         assert!(!turn.is_spent() && turn.pass());
         turn.set_nudged(0);

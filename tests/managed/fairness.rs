@@ -346,8 +346,29 @@ async fn barging_where_connections_come_and_go() {
     }
 }
 
-/// A waiter that is nudged, and does not run, leaves what is idle to newcomers; and when they
-/// are done, to whoever comes after it in the line.
+/// Some that are nudged, and do not run, do not keep the others from what is idle.
+#[tokio::test(start_paused = true)]
+async fn some_waiters_that_do_not_run() {
+    let peer = Peer::new();
+    let pool = barging(&peer, 8);
+    let mut leases = Vec::new();
+    for _ in 0..8 {
+        leases.push(pool.acquire_owned(&1).await.unwrap());
+    }
+    let mut stuck: Vec<_> = (0..7).map(|_| Box::pin(pool.acquire_owned(&1))).collect();
+    stuck.iter_mut().for_each(|acquire| assert!(poll_once(acquire.as_mut()).is_none()));
+    let behind: Vec<_> = (0..20).map(|_| spawn(&pool, 1)).collect();
+    settle().await;
+    leases.into_iter().for_each(|lease| lease.release());
+    for waiter in behind {
+        waiter.await.unwrap().unwrap().release();
+    }
+    drop(stuck);
+    assert_group(&pool, 8, 0, 0, 0);
+}
+
+/// A waiter that is nudged, and does not run, leaves what is idle to newcomers; when it goes
+/// away, to whoever comes after it in the line.
 #[tokio::test(start_paused = true)]
 async fn a_waiter_that_does_not_run() {
     let peer = Peer::new();
@@ -361,8 +382,8 @@ async fn a_waiter_that_does_not_run() {
     settle().await;
     assert_group(&pool, 1, 0, 0, 2);
     pool.acquire(&1).await.unwrap().release();
+    assert!(!behind.is_finished());
+    drop(stuck);
     behind.await.unwrap().unwrap().release();
-    assert_group(&pool, 1, 0, 0, 1);
-    stuck.await.unwrap().release();
     assert_group(&pool, 1, 0, 0, 0);
 }

@@ -16,7 +16,7 @@ use crate::managed::line::Id;
 impl<T: Trade> Desk<T> {
     /// Something may be idle: has somebody look who waits.
     pub fn nudge(&self) {
-        if self.turn.is_nudged() {
+        if self.turn.is_nudged(self.word.load().connections()) {
             return;
         }
         let mut after = After::<T>::default();
