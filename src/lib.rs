@@ -144,6 +144,7 @@ pub mod model {
     pub use crate::core::{Core, Found};
     pub use crate::managed::desk::{Desk, Joins, News, Ticket as Place, Trade};
     pub use crate::managed::limits::Limits;
+    pub use crate::managed::turn::{BYPASS_MAX, Turn};
     pub use crate::managed::word::{Bounds, Word};
 
     /// Raises the tags of a group, and tells whether anything is idle in it then.
@@ -163,6 +164,15 @@ pub mod model {
         C: Send + 'static,
     {
         group.members().lanes.live(&group.pool().engine().core) > 0
+    }
+
+    /// False if nothing was idle in a group at one moment, and nothing void there either.
+    pub fn may_be_idle<K, C>(group: &crate::Group<K, C>) -> bool
+    where
+        K: std::hash::Hash + Eq + Send + Sync + 'static,
+        C: Send + 'static,
+    {
+        !group.members().lanes.were_bare()
     }
 
     /// How many connections hold a permit of this pool.

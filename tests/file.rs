@@ -85,7 +85,11 @@ fn it_sets_what_it_says() {
     let built = pool.apply_managed(builder).build().unwrap();
     built
         .reconfigure(|settings| {
-            assert_eq!((settings.capacity, settings.max_uses), (9, 5), "what was set before stays");
+            assert_eq!(
+                (settings.pool.capacity, settings.pool.max_uses),
+                (9, 5),
+                "what was set before stays"
+            );
         })
         .unwrap();
 }

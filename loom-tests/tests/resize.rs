@@ -14,7 +14,7 @@ use desk::*;
 use slabpool::model::{Bounds, Joins, News, looks};
 
 fn bounds(connections: u32) -> Bounds {
-    Bounds { connections, connecting: 1, waiters: 2 }
+    Bounds { connections, connecting: 1, single_flight: false, waiters: 2 }
 }
 
 /// As `Registry::resized`.

@@ -83,8 +83,7 @@ impl Lanes {
             if found.is_some() {
                 return found;
             }
-            let before = self.emptiness();
-            if before.is_some() && before == self.emptiness() {
+            if self.were_bare() {
                 return None;
             }
         }
@@ -93,6 +92,13 @@ impl Lanes {
     /// See [`Lane::emptiness`]: the sum over all lanes.
     fn emptiness(&self) -> Option<u64> {
         self.all().try_fold(0_u64, |sum, lane| Some(sum.wrapping_add(lane.emptiness()?)))
+    }
+
+    /// Whether all lanes were empty at one moment, of void tickets as well. False proves
+    /// nothing.
+    pub fn were_bare(&self) -> bool {
+        let before = self.emptiness();
+        before.is_some() && before == self.emptiness()
     }
 
     /// See [`Lane::barrier`].

@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 
 use crate::builder::Builder as CoreBuilder;
 use crate::managed::error::ConfigError;
+use crate::managed::fairness::Fairness;
 use crate::managed::manager::Manager;
 use crate::managed::pool::{Inner, Pool};
 use crate::managed::registry::Registry;
@@ -47,6 +48,8 @@ pub struct Builder<K, M: Manager<K>> {
     connect_timeout: Duration,
     check_after: Duration,
     on_miss: OnMiss,
+    fairness: Fairness,
+    single_flight: bool,
     _key: PhantomData<fn() -> K>,
 }
 
@@ -71,6 +74,8 @@ where
             connect_timeout: Duration::from_secs(3),
             check_after: Duration::from_secs(10),
             on_miss: OnMiss::default(),
+            fairness: Fairness::default(),
+            single_flight: false,
             _key: PhantomData,
         }
     }
@@ -154,6 +159,26 @@ where
         self
     }
 
+    /// Who gets a connection that is returned while others wait. Default:
+    /// [`Fairness::Fair`].
+    pub fn fairness(mut self, fairness: Fairness) -> Self {
+        self.fairness = fairness;
+        self
+    }
+
+    /// While a peer has no open connection, has one opened at a time and no more, whatever
+    /// [`max_connecting_per_group`](Builder::max_connecting_per_group) says. All who come
+    /// meanwhile wait for what comes of it: an error is told to all, and as soon as one
+    /// connection is open, others are opened for those who still wait. Default: `false`.
+    ///
+    /// A caller with [`OnMiss::Connect`] that comes while one is being opened waits its turn
+    /// as in [`OnMiss::Race`]. What is being opened when the last open one is closed is not
+    /// cancelled.
+    pub fn single_flight(mut self, single: bool) -> Self {
+        self.single_flight = single;
+        self
+    }
+
     /// Builds the pool. Starts no thread and no task, and needs no runtime.
     ///
     /// # Errors
@@ -164,12 +189,13 @@ where
             self.connections_max.unwrap_or(CONNECTIONS_MAX as usize),
             self.connecting_max.unwrap_or(CONNECTING_MAX as usize),
             self.waiters_max,
+            self.single_flight,
         )?;
         let terms =
             Terms { acquire_timeout: self.acquire_timeout, connect_timeout: self.connect_timeout };
         terms.validate()?;
         let manager = Arc::new(self.manager);
-        let registry = Registry::new(bounds);
+        let registry = Registry::new(bounds, self.fairness);
         let mut core = CorePool::builder().max_lifetime(LIFETIME);
         if M::PROBES {
             let asked = Arc::clone(&manager);
@@ -197,6 +223,8 @@ impl<K, M: Manager<K>> fmt::Debug for Builder<K, M> {
             .field("connect_timeout", &self.connect_timeout)
             .field("check_after", &self.check_after)
             .field("on_miss", &self.on_miss)
+            .field("fairness", &self.fairness)
+            .field("single_flight", &self.single_flight)
             .finish_non_exhaustive()
     }
 }

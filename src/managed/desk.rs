@@ -22,6 +22,7 @@
 //! an [`After`].
 
 mod after;
+mod barging;
 mod connects;
 mod handing;
 mod surplus;
@@ -33,6 +34,7 @@ use std::task::{Context, Poll};
 use crate::core::arena::Record;
 use crate::managed::limits::Limits;
 use crate::managed::line::{Id, Left, Line, Polled};
+use crate::managed::turn::Turn;
 use crate::managed::word::Word;
 use crate::sync::{AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering};
 use after::After;
@@ -60,6 +62,7 @@ type LineOf<T> = Line<<T as Trade>::Waiter, <T as Trade>::Grant, Outcome<T>>;
 /// See the module.
 pub struct Desk<T: Trade> {
     pub word: Word,
+    pub turn: Turn,
     /// Of the key of the peer.
     hash: AtomicU64,
     room: Mutex<Room<T>>,
@@ -103,6 +106,8 @@ pub enum News<T: Trade> {
     Outcome(Outcome<T>),
     /// A permit to connect. The waiting goes on.
     Grant(T::Grant),
+    /// A hint that something may be idle: to look for it, and go on waiting if nothing is.
+    Look,
 }
 
 impl<T: Trade> Desk<T> {
@@ -137,7 +142,7 @@ impl<T: Trade> Desk<T> {
             let left = room.line.leave(id);
             after.note((left.waker, left.grant));
         }
-        self.word.set_waiting(!room.line.is_empty());
+        self.settle(&mut room.line, &mut after);
         if full { Err(LineFull) } else { Ok(Ticket { id, failures }) }
     }
 
@@ -145,9 +150,14 @@ impl<T: Trade> Desk<T> {
     pub fn poll(&self, id: Id, cx: &mut Context<'_>) -> Poll<News<T>> {
         // Cloned before the lock is taken, and what it replaces dropped after.
         let mut waker = Some(cx.waker().clone());
-        match self.lock().line.poll(id, &mut waker) {
+        let mut room = self.lock();
+        match room.line.poll(id, &mut waker) {
             Polled::Outcome(outcome) => Poll::Ready(News::Outcome(outcome)),
             Polled::Grant(grant) => Poll::Ready(News::Grant(grant)),
+            Polled::Look => {
+                self.turn.set_nudged(room.line.nudged());
+                Poll::Ready(News::Look)
+            }
             Polled::Nothing => Poll::Pending,
         }
     }
@@ -155,9 +165,10 @@ impl<T: Trade> Desk<T> {
     /// Gives up a place. What is left there is for somebody else.
     pub fn leave(&self, id: Id) -> Left<T::Grant, Outcome<T>> {
         let _spare;
+        let mut after = After::<T>::default();
         let mut room = self.lock();
         let left = room.line.leave(id);
-        self.word.set_waiting(!room.line.is_empty());
+        self.settle(&mut room.line, &mut after);
         _spare = room.line.shrink();
         left
     }
@@ -169,7 +180,7 @@ impl<T: Trade> Desk<T> {
         for id in room.line.all() {
             after.note(room.line.resolve(id, Err(failure.clone())));
         }
-        self.word.set_waiting(false);
+        self.settle(&mut room.line, &mut after);
     }
 
     /// How many wait, with a connect under way for them or not.
@@ -206,6 +217,7 @@ impl<T: Trade> Default for Desk<T> {
     fn default() -> Self {
         Self {
             word: Word::default(),
+            turn: Turn::default(),
             hash: AtomicU64::new(0),
             room: Mutex::new(Room {
                 line: Line::default(),

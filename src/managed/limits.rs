@@ -12,6 +12,10 @@ use crate::sync::{AtomicU64, Ordering};
 
 const CONNECTIONS_BITS: u32 = 24;
 const CONNECTING_BITS: u32 = 16;
+const WAITERS_SHIFT: u32 = CONNECTIONS_BITS + CONNECTING_BITS;
+const WAITERS_MASK: u64 = (1 << 23) - 1;
+/// Set where only one connect at a time runs for a peer that has no open connection.
+const SINGLE_FLIGHT: u64 = 1 << 63;
 const CONNECTIONS_MASK: u64 = (1 << CONNECTIONS_BITS) - 1;
 const CONNECTING_MASK: u64 = (1 << CONNECTING_BITS) - 1;
 
@@ -31,7 +35,8 @@ impl Limits {
         Bounds {
             connections: (word & CONNECTIONS_MASK) as u32,
             connecting: (word >> CONNECTIONS_BITS & CONNECTING_MASK) as u32,
-            waiters: (word >> (CONNECTIONS_BITS + CONNECTING_BITS)) as u32,
+            single_flight: word & SINGLE_FLIGHT != 0,
+            waiters: (word >> WAITERS_SHIFT & WAITERS_MASK) as u32,
         }
     }
 
@@ -54,7 +59,8 @@ impl Limits {
 fn pack(bounds: Bounds) -> u64 {
     u64::from(bounds.connections)
         | u64::from(bounds.connecting) << CONNECTIONS_BITS
-        | u64::from(bounds.waiters) << (CONNECTIONS_BITS + CONNECTING_BITS)
+        | u64::from(bounds.waiters) << WAITERS_SHIFT
+        | if bounds.single_flight { SINGLE_FLIGHT } else { 0 }
 }
 
 impl fmt::Debug for Limits {
@@ -73,10 +79,11 @@ mod tests {
         for (connections, connecting, waiters) in
             [(CONNECTIONS_MAX, CONNECTING_MAX, WAITERS_MAX), (1, 1, 0), (CONNECTIONS_MAX, 1, 7)]
         {
-            let limits = Limits::new(Bounds { connections, connecting, waiters });
-            let read = limits.load();
-            assert_eq!((read.connections, read.connecting), (connections, connecting));
-            assert_eq!((read.waiters, limits.connections()), (waiters, connections));
+            for single_flight in [false, true] {
+                let bounds = Bounds { connections, connecting, single_flight, waiters };
+                let limits = Limits::new(bounds);
+                assert_eq!((limits.load(), limits.connections()), (bounds, connections));
+            }
         }
     }
 }

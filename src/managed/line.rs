@@ -7,6 +7,7 @@
 //! of arrival.
 
 mod chain;
+mod nudges;
 #[cfg(all(test, not(slabpool_loom)))]
 mod tests;
 
@@ -14,6 +15,7 @@ use std::mem;
 use std::task::Waker;
 
 use chain::Chain;
+use nudges::Nudges;
 
 const NONE: usize = usize::MAX;
 /// A line that has become empty keeps memory for so many.
@@ -48,6 +50,8 @@ struct Place<W, P, O> {
     lined: bool,
     /// Whether the waiting has ended.
     done: bool,
+    /// Whether it was woken to look for itself, and has not begun to.
+    nudged: bool,
     grant: Option<P>,
     outcome: Option<O>,
     waker: Option<Waker>,
@@ -89,6 +93,7 @@ pub struct Line<W, P, O> {
     waiting: usize,
     /// ... for which a connect is wanted, granted or not.
     demand: usize,
+    nudges: Nudges,
 }
 
 /// What a place has for the one who waits in it.
@@ -98,6 +103,8 @@ pub enum Polled<P, O> {
     Outcome(O),
     /// A permit to connect; the place stays where it is.
     Grant(P),
+    /// It was nudged. The waker was taken note of.
+    Look,
     /// Nothing; the waker was taken note of.
     Nothing,
 }
@@ -125,6 +132,7 @@ impl<W, P, O> Default for Line<W, P, O> {
             taken: 0,
             waiting: 0,
             demand: 0,
+            nudges: Nudges::default(),
         }
     }
 }
@@ -257,6 +265,10 @@ impl<W, P, O> Line<W, P, O> {
             return Polled::Grant(grant);
         }
         mem::swap(&mut place.waker, waker);
+        if mem::take(&mut place.nudged) {
+            self.nudges.nudged -= 1;
+            return Polled::Look;
+        }
         Polled::Nothing
     }
 
@@ -309,6 +321,7 @@ impl<W, P, O> Line<W, P, O> {
             wish: Wish::Not,
             lined: false,
             done: false,
+            nudged: false,
             grant: None,
             outcome: None,
             waker: None,
@@ -340,6 +353,7 @@ impl<W, P, O> Line<W, P, O> {
         place.done = true;
         let (lined, wish) = (place.lined, place.wish);
         if lined {
+            self.forget_nudge(index);
             self.unlink(Chain::Line, index);
         }
         if wish == Wish::Open {

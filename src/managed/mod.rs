@@ -45,6 +45,8 @@ pub(crate) mod desk;
 #[cfg(feature = "tokio")]
 mod error;
 #[cfg(feature = "tokio")]
+mod fairness;
+#[cfg(feature = "tokio")]
 mod histogram;
 #[cfg(feature = "tokio")]
 mod lease;
@@ -66,6 +68,7 @@ mod slot;
 mod stats;
 #[cfg(feature = "tokio")]
 mod tally;
+pub(crate) mod turn;
 #[cfg(feature = "tokio")]
 mod waiting;
 #[cfg(feature = "tokio")]
@@ -76,6 +79,7 @@ pub(crate) mod word;
 pub use self::{
     builder::{Builder, OnMiss},
     error::{AcquireError, ConfigError},
+    fairness::Fairness,
     histogram::Histogram,
     lease::{Lease, Meta, Pooled, PooledOwned},
     manager::Manager,

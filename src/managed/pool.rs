@@ -180,7 +180,8 @@ where
             tally.missed();
             return None;
         };
-        if self.inner.registry.desk(lease.permit().desk).word.load().is_waiting() {
+        let desk = lease.permit().desk;
+        if self.inner.must_wait(desk) {
             tally.diverted();
             tally.missed();
             self.inner.pass_on(lease.held_by(self.inner.core.clone()));
@@ -198,8 +199,7 @@ where
     {
         let inner = &*self.inner;
         let Some(lease) = inner.core.get(key) else { return First::Other(None) };
-        let waiting = inner.registry.desk(lease.permit().desk).word.load().is_waiting();
-        if waiting || lease.idle_nanos() >= inner.check_after {
+        if lease.idle_nanos() >= inner.check_after || inner.must_wait(lease.permit().desk) {
             return First::Other(Some(lease.held_by(inner.core.clone())));
         }
         First::Hit(lease)
@@ -248,6 +248,12 @@ where
     K: Hash + Eq + Send + Sync + 'static,
     M: Manager<K>,
 {
+    /// Whether whoever has found an idle connection must leave it to others, who wait.
+    #[inline(always)]
+    pub fn must_wait(&self, desk: u32) -> bool {
+        self.registry.desk(desk).word.load().is_waiting() && !self.registry.may_pass(desk)
+    }
+
     /// Gives a connection to the first in the line, or makes it idle.
     #[cold]
     pub fn pass_on(&self, lease: CoreOwned<K, Slot<M::Connection>>) {

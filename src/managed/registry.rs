@@ -20,6 +20,7 @@ use crate::group::Members;
 use crate::lease::{Lease, PooledOwned};
 use crate::managed::desk::{Desk, Trade};
 use crate::managed::error::Failure;
+use crate::managed::fairness::Fairness;
 use crate::managed::limits::Limits;
 use crate::managed::quiet::Quiet;
 use crate::managed::slot::{Office, Permit, Slot};
@@ -62,6 +63,7 @@ struct Entry<K> {
 pub(crate) struct Registry<K, C, E> {
     me: Weak<Self>,
     pub bounds: Limits,
+    pub fairness: Fairness,
     pub tally: Tally,
     pub quiet: Quiet,
     shards: Box<[Mutex<HashTable<Entry<K>>>]>,
@@ -74,10 +76,11 @@ where
     C: Send + 'static,
     E: Send + Sync + 'static,
 {
-    pub fn new(bounds: Bounds) -> Arc<Self> {
+    pub fn new(bounds: Bounds, fairness: Fairness) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             me: me.clone(),
             bounds: Limits::new(bounds),
+            fairness,
             tally: Tally::new(),
             quiet: Quiet::default(),
             shards: (0..1 << SHARD_BITS).map(|_| Mutex::default()).collect(),
@@ -170,7 +173,21 @@ where
     #[cold]
     fn tend(&self, pool: &Pool<K, Slot<C>>, index: u32) {
         self.shed(pool, index);
-        self.serve(pool, index);
+        let desk = self.desk(index);
+        match self.fairness {
+            Fairness::Barging if !desk.turn.is_spent() => {
+                if desk.word.load().is_waiting() {
+                    desk.nudge();
+                }
+            }
+            _ => self.serve(pool, index),
+        }
+    }
+
+    /// Whether a newcomer may take what it has found, although others wait.
+    #[cold]
+    pub fn may_pass(&self, index: u32) -> bool {
+        self.fairness == Fairness::Barging && self.desk(index).turn.pass()
     }
 
     /// A desk that was left empty goes.

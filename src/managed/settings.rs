@@ -31,6 +31,8 @@ pub struct Settings {
     pub max_connecting_per_group: usize,
     /// At once, for those who come: whoever waits may stay.
     pub max_waiters_per_group: usize,
+    /// For connects that are started from now on.
+    pub single_flight: bool,
     /// For callers that come from now on.
     pub acquire_timeout: Duration,
     /// For connects that are started from now on. Whether there is time for one at all is
@@ -52,6 +54,7 @@ impl Settings {
             self.max_connections_per_group,
             self.max_connecting_per_group,
             self.max_waiters_per_group,
+            self.single_flight,
         )?;
         let terms =
             Terms { acquire_timeout: self.acquire_timeout, connect_timeout: self.connect_timeout };
@@ -82,11 +85,12 @@ pub(crate) fn bounds_of(
     connections: usize,
     connecting: usize,
     waiters: usize,
+    single_flight: bool,
 ) -> Result<Bounds, ConfigError> {
     let connections = bound("max_connections_per_group", connections, (1, CONNECTIONS_MAX))?;
     let connecting = bound("max_connecting_per_group", connecting, (1, CONNECTING_MAX))?;
     let waiters = bound("max_waiters_per_group", waiters, (0, WAITERS_MAX))?;
-    Ok(Bounds { connections, connecting, waiters })
+    Ok(Bounds { connections, connecting, single_flight, waiters })
 }
 
 fn bound(setting: &'static str, value: usize, (min, max): (u32, u32)) -> Result<u32, ConfigError> {
@@ -110,6 +114,7 @@ where
             max_connections_per_group: bounds.connections as usize,
             max_connecting_per_group: bounds.connecting as usize,
             max_waiters_per_group: bounds.waiters as usize,
+            single_flight: bounds.single_flight,
             acquire_timeout: terms.acquire_timeout,
             connect_timeout: terms.connect_timeout,
         }

@@ -72,7 +72,7 @@ where
         let mut since = Some(spell.start);
         loop {
             let lease = match found.take() {
-                Some(lease) if !visit.desk().word.load().is_waiting() => lease,
+                Some(lease) if !self.must_wait(visit.desk) => lease,
                 other => {
                     // Whoever waits was here before.
                     other.into_iter().for_each(|lease| self.pass_on(lease));
@@ -201,6 +201,11 @@ where
                         let attempt = Attempt::new(inner, group, self.ticket.id, permit);
                         drop(tokio::spawn(attempt.run()));
                     }
+                    Poll::Ready(News::Look) => {
+                        if !self.look() {
+                            return Poll::Pending;
+                        }
+                    }
                     Poll::Pending => return Poll::Pending,
                 }
             }
@@ -217,6 +222,27 @@ where
             }
         }
         outcome
+    }
+
+    /// Was nudged: looks for an idle connection. False if there is nothing new.
+    fn look(&self) -> bool {
+        let (inner, desk, lanes) = (self.inner, self.visit.desk(), &self.group.members().lanes);
+        // Off the nudged first, and looks then: see `desk/barging.rs`.
+        lanes.barrier();
+        // To find nothing would count as a miss.
+        if lanes.were_bare() {
+            return false;
+        }
+        let Some(lease) = self.group.get_owned() else { return false };
+        if let Err(lease) = desk.take(self.ticket.id, lease) {
+            inner.pass_on(lease);
+        }
+        // Those who came before the barrier may have left it to this one to say that there
+        // is more.
+        if !lanes.were_bare() && desk.word.load().is_waiting() {
+            desk.nudge();
+        }
+        true
     }
 
     /// The time is up: takes what has come at the last moment.

@@ -42,12 +42,14 @@ const _: () = assert!((CONNECTIONS_MAX as u64) <= CONNECTIONS_MASK);
 const _: () = assert!((WAITERS_MAX as u64) < VISITORS_MASK);
 
 /// What a peer may have.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// Connections, in whatever state.
     pub connections: u32,
     /// Connections that are being opened.
     pub connecting: u32,
+    /// One connect at a time for a peer that has no open connection.
+    pub single_flight: bool,
     /// Callers that wait, with no connect under way for them.
     pub waiters: u32,
 }
@@ -84,7 +86,9 @@ impl State {
 
     /// Whether both limits allow one more connection to be opened.
     pub fn allows(self, bounds: Bounds) -> bool {
-        self.connections() < bounds.connections && self.connecting() < bounds.connecting
+        let none_open = self.connections() == self.connecting();
+        let connecting = if none_open && bounds.single_flight { 1 } else { bounds.connecting };
+        self.connections() < bounds.connections && self.connecting() < connecting
     }
 
     /// Whether one more connect is wanted, by so many, and may be started. Cheaper to know
@@ -199,7 +203,7 @@ mod tests {
     #[test]
     fn the_counts_do_not_touch_each_other() {
         let word = Word::default();
-        let bounds = Bounds { connections: 3, connecting: 2, waiters: 0 };
+        let bounds = Bounds { connections: 3, connecting: 2, single_flight: false, waiters: 0 };
         word.enter();
         word.set_waiting(true);
         assert!(word.reserve(bounds) && word.reserve(bounds));

@@ -126,7 +126,7 @@ async fn a_lifetime_ends() {
     clock.advance(2 * LIFETIME);
     client.pool.maintain();
     origin.until_open(0).await;
-    assert_eq!(client.pool.stats().closes[CloseReason::Lifetime], 3);
+    assert_eq!(client.pool.stats().pool.closes[CloseReason::Lifetime], 3);
     client.end(&origin).await;
 }
 

@@ -1,34 +1,13 @@
 //! Callers that go away, at every point where they can.
 
-use std::pin::pin;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use slabpool::managed::OnMiss;
+use slabpool::managed::{Fairness, OnMiss};
 
-use crate::support::{
-    MS, Mode, Outcome, Peer, SECOND, TestPool, assert_group, builder, settle, spawn,
-};
+use crate::support::{MS, Mode, Peer, SECOND, assert_group, builder, poll_times, settle, spawn};
 
 const POLICIES: [OnMiss; 3] =
     [OnMiss::Race, OnMiss::Wait(Duration::from_millis(3)), OnMiss::Connect];
-
-/// Polls an acquire so many times, doing `between` after each, and drops it. `None` if it did
-/// not come to an end.
-async fn poll_times(pool: &TestPool, times: usize, between: impl Fn(usize)) -> Option<Outcome> {
-    let mut acquire = pin!(pool.acquire_owned(&1));
-    for time in 0..times {
-        let mut cx = Context::from_waker(Waker::noop());
-        if let Poll::Ready(outcome) = acquire.as_mut().poll(&mut cx) {
-            return Some(outcome);
-        }
-        between(time);
-        settle().await;
-        tokio::time::advance(MS).await;
-        settle().await;
-    }
-    None
-}
 
 /// B.15, B.16: dropped after any number of polls, an acquire leaves all numbers right, and
 /// the next caller is served.
@@ -40,7 +19,7 @@ async fn after_any_number_of_polls() {
             let pool =
                 builder(&peer).on_miss(on_miss).max_connections_per_group(1).build().unwrap();
             peer.set(Mode::Open(4 * MS));
-            let ended = poll_times(&pool, times, |_| ()).await.is_some();
+            let ended = poll_times(pool.acquire_owned(&1), times, |_| ()).await.is_some();
             tokio::time::sleep(SECOND).await;
             let left = usize::from(times > 0 && !ended);
             assert_group(&pool, left, 0, 0, 0);
@@ -56,17 +35,24 @@ async fn after_any_number_of_polls() {
 /// somebody behind it in the line (A.7, A.12).
 #[tokio::test(start_paused = true)]
 async fn while_a_lease_ends() {
-    for on_miss in POLICIES {
+    for (on_miss, fairness) in POLICIES
+        .into_iter()
+        .flat_map(|on_miss| [(on_miss, Fairness::Fair), (on_miss, Fairness::Barging)])
+    {
         for (times, end, clean) in (0..8)
             .flat_map(|times| (0..8).map(move |end| (times, end)))
             .flat_map(|(times, end)| [(times, end, true), (times, end, false)])
         {
             let peer = Peer::new();
-            let pool =
-                builder(&peer).on_miss(on_miss).max_connections_per_group(1).build().unwrap();
+            let pool = builder(&peer)
+                .on_miss(on_miss)
+                .fairness(fairness)
+                .max_connections_per_group(1)
+                .build()
+                .unwrap();
             let lease = std::cell::Cell::new(Some(pool.acquire_owned(&1).await.unwrap()));
             let behind = std::cell::Cell::new(None);
-            let outcome = poll_times(&pool, times, |time| {
+            let outcome = poll_times(pool.acquire_owned(&1), times, |time| {
                 if time == 0 {
                     behind.set(Some(spawn(&pool, 1)));
                 }

@@ -21,7 +21,7 @@ async fn the_future_is_small() {
     assert!(words(size_of_val(&pool.acquire_timeout_owned(&1, SECOND))) <= 8);
     // Nothing was done: none was polled.
     assert_group(&pool, 0, 0, 0, 0);
-    assert_eq!((peer.started(), pool.stats().misses.total()), (0, 0));
+    assert_eq!((peer.started(), pool.stats().pool.misses.total()), (0, 0));
 }
 
 /// Opens numbers, and counts how often it is asked for one.

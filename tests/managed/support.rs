@@ -1,7 +1,9 @@
 //! A peer that does as it is told, and counts.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use slabpool::Liveness;
@@ -173,4 +175,32 @@ pub fn assert_group(pool: &TestPool, idle: usize, leased: usize, connecting: usi
         "{status:?}"
     );
     assert_eq!(status.connections, idle + leased + connecting, "{status:?}");
+}
+
+/// Polls a future once.
+pub fn poll_once<F: Future>(future: F) -> Option<F::Output> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => None,
+    }
+}
+
+/// Polls a future so many times, with `between` and a millisecond after each, and drops it.
+/// `None` if it did not come to an end. It is not woken: it is polled anyway.
+pub async fn poll_times<F: Future>(
+    future: F,
+    times: usize,
+    between: impl Fn(usize),
+) -> Option<F::Output> {
+    let mut future = pin!(future);
+    for time in 0..times {
+        if let Some(output) = poll_once(future.as_mut()) {
+            return Some(output);
+        }
+        between(time);
+        settle().await;
+        tokio::time::advance(MS).await;
+        settle().await;
+    }
+    None
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use slabpool::managed::OnMiss;
+use slabpool::managed::{Fairness, OnMiss};
 
 use crate::support::{Mode, Peer, TestPool, assert_group, builder};
 
@@ -34,7 +34,11 @@ async fn churn(pool: &TestPool, seed: u64, rounds: u64) {
 /// counts are right in the end.
 #[test]
 fn nobody_is_forgotten_and_no_limit_exceeded() {
-    for on_miss in [OnMiss::Race, OnMiss::Wait(Duration::from_micros(50)), OnMiss::Connect] {
+    let policies = [OnMiss::Race, OnMiss::Wait(Duration::from_micros(50)), OnMiss::Connect];
+    for (on_miss, fairness) in policies
+        .into_iter()
+        .flat_map(|on_miss| [(on_miss, Fairness::Fair), (on_miss, Fairness::Barging)])
+    {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(4)
             .enable_time()
@@ -43,6 +47,8 @@ fn nobody_is_forgotten_and_no_limit_exceeded() {
         let peer = Peer::new();
         let pool = builder(&peer)
             .on_miss(on_miss)
+            .fairness(fairness)
+            .single_flight(on_miss == OnMiss::Race)
             .max_connections_per_group(3)
             .max_connecting_per_group(2)
             // Who waits for so long was forgotten.

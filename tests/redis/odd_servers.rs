@@ -84,7 +84,7 @@ async fn what_reads_is_repeated_once_if_its_connection_was_dead() {
         eventually(|| setup.group() == (0, 0, 0, 0)).await;
     }
     assert_eq!((setup.proxy.tally().retries.get(), setup.proxy.tally().errors.get()), (2, 0));
-    assert_eq!(setup.proxy.pool().stats().closes[CloseReason::Dead], 2);
+    assert_eq!(setup.proxy.pool().stats().pool.closes[CloseReason::Dead], 2);
     setup.end().await;
 }
 
@@ -212,7 +212,7 @@ async fn an_answer_too_many_ends_the_connection() {
     hear_end(&mut stream).await;
     // Not by the pool's own probe: it never got them back.
     assert_eq!(
-        (setup.connects(), setup.proxy.pool().stats().closes[CloseReason::Unhealthy]),
+        (setup.connects(), setup.proxy.pool().stats().pool.closes[CloseReason::Unhealthy]),
         (4, 4)
     );
     setup.end().await;

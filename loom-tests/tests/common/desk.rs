@@ -58,8 +58,9 @@ impl Drop for Grant {
 /// A peer that may have one connection, and has it if `open`, and as many visitors as there
 /// are threads.
 pub fn peer(group: &Handle, open: bool) -> Rc<Peer> {
-    let bounds = Bounds { connections: 1, connecting: 1, waiters: 2 };
-    let peer = Peer { desk: Desk::default(), group: Arc::clone(group), bounds: Limits::new(bounds) };
+    let bounds = Bounds { connections: 1, connecting: 1, single_flight: false, waiters: 2 };
+    let peer =
+        Peer { desk: Desk::default(), group: Arc::clone(group), bounds: Limits::new(bounds) };
     peer.desk.word.enter();
     if open {
         assert!(peer.desk.word.reserve(bounds));
@@ -162,6 +163,7 @@ pub fn leased(news: Option<News<Model>>) -> PooledOwned<u8, Conn> {
     match news {
         Some(News::Outcome(Ok(lease))) => lease,
         Some(News::Outcome(Err(failure))) => panic!("{failure}"),
+        Some(News::Look) => panic!("nothing was nudged"),
         Some(News::Grant(_)) => panic!("there is one connection already"),
         None => panic!("forgotten"),
     }

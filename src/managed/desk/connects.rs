@@ -72,7 +72,7 @@ impl<T: Trade> Desk<T> {
         } else if state.connections() > state.connecting() {
             self.allot(&mut room, bounds, make, &mut after);
         }
-        self.word.set_waiting(!room.line.is_empty());
+        self.settle(&mut room.line, &mut after);
         state
     }
 

@@ -51,7 +51,7 @@ impl<T: Trade> Desk<T> {
         let to = to.filter(|&id| line.waits_apart(id)).or_else(|| line.first().map(|(id, _)| id));
         let Some(to) = to else { return Err(lease) };
         after.note(line.resolve(to, Ok(lease)));
-        self.word.set_waiting(!line.is_empty());
+        self.settle(line, after);
         Ok(())
     }
 }
