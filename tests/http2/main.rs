@@ -63,6 +63,7 @@ async fn a_server_that_sends_goaway() {
     origin.go_away();
     // The idle one has nothing to wait for.
     origin.until_open(1).await;
+    client.until_none_is_idle().await;
     let after = client.ask("/after").await.unwrap();
     assert!(after.connection > idle, "{after:?}");
     origin.open_gate();
