@@ -283,12 +283,6 @@ pub struct Load {
 }
 
 impl Load {
-    /// Waits until it is known that no idle connection is alive.
-    pub async fn until_none_is_idle(&self) {
-        let none = || self.pool.try_acquire(&self.address).map(|lease| lease.release()).is_none();
-        eventually(none).await;
-    }
-
     pub async fn until(&self, answers: usize) {
         eventually(|| self.counts.answers.load(Ordering::SeqCst) >= answers).await;
     }
