@@ -3,12 +3,13 @@
 use std::error::Error;
 use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use redis_protocol::resp2::types::OwnedFrame;
+use tokio::net::TcpSocket;
 use tokio::time::sleep;
 
 use crate::client::Client;
@@ -26,6 +27,8 @@ const LOOK_PAUSE: Duration = Duration::from_millis(10);
 pub struct Server {
     pub address: SocketAddr,
     child: Option<Child>,
+    /// Bound, and never listening: nobody else gets the port while the server is down.
+    _port: TcpSocket,
     /// Where its log is.
     directory: PathBuf,
 }
@@ -38,11 +41,12 @@ impl Server {
     /// If there is no `redis-server`, says how to get it; if it does not start, what is in
     /// its log.
     pub async fn start() -> Result<Self, Box<dyn Error>> {
-        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let port = reserve()?;
+        let address = port.local_addr()?;
         let name = format!("slabpool-redis-{}-{}", std::process::id(), address.port());
         let directory = std::env::temp_dir().join(name);
         fs::create_dir_all(&directory)?;
-        let mut server = Self { address, child: None, directory };
+        let mut server = Self { address, child: None, _port: port, directory };
         server.start_again().await?;
         Ok(server)
     }
@@ -59,7 +63,7 @@ impl Server {
             if self.has_come_up().await? {
                 return Ok(());
             }
-            // Another process may have had the port for a moment.
+            // Another process may have asked for this port.
             sleep(10 * LOOK_PAUSE).await;
         }
         let log = fs::read_to_string(self.directory.join("log")).unwrap_or_default();
@@ -116,6 +120,15 @@ impl Server {
             _ = child.wait();
         }
     }
+}
+
+/// A port of loopback that nobody gets by chance, and where nobody listens, for as long as
+/// the socket is there. Who asks for it by its number may listen.
+pub fn reserve() -> io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+    Ok(socket)
 }
 
 impl Drop for Server {

@@ -222,6 +222,12 @@ impl Client {
         tokio::spawn(async move { client.ask("/hold").await })
     }
 
+    /// Waits until it is known that no idle connection is alive.
+    pub async fn until_none_is_idle(&self) {
+        let none = || self.pool.try_acquire(&self.address).map(|lease| lease.release()).is_none();
+        eventually(none).await;
+    }
+
     pub async fn until(&self, holds: impl Fn(Status) -> bool) {
         eventually(|| holds(self.pool.status())).await;
     }

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tokio_rustls::rustls::{self, CertificateError};
 
 use crate::client::{Client, ConnectError, Failure, PATIENCE};
-use crate::origin::{Identity, Origin};
+use crate::origin::{Identity, Origin, reserve};
 use crate::setup;
 
 /// The cause of a failed connect; else panics.
@@ -30,7 +30,7 @@ fn cause(failure: Failure) -> Arc<ConnectError> {
 #[tokio::test]
 async fn a_server_that_is_cut_and_comes_back() {
     let identity = Identity::new("localhost");
-    let mut origin = Origin::start(&identity).await;
+    let mut origin = Origin::start(&identity);
     let address = origin.address;
     let client = Arc::new(Client::new(address, &identity, "localhost", |pool| {
         pool.max_connections_per_group(8)
@@ -38,10 +38,10 @@ async fn a_server_that_is_cut_and_comes_back() {
     let load = client.load(64);
     for times in 1..=3 {
         load.until(load.answers() + 200).await;
-        origin.kill().await;
+        let port = origin.kill().await;
         // Each task has failed at least once, or waits for the server in a connect.
         load.until_failures(times * 64).await;
-        origin = Origin::start_at(address, &identity, &["h2"]).await;
+        origin = Origin::start_at(port, &identity, &["h2"]);
         load.until(load.answers() + 200).await;
     }
     for failure in load.stop().await {
@@ -65,7 +65,7 @@ async fn requests_under_way_when_the_server_is_cut() {
     origin.until_holding(2).await;
     let waiting = client.hold().await;
     client.until(|status| status.waiting == 1).await;
-    origin.kill().await;
+    let _port = origin.kill().await;
     for task in held {
         // A new connection: the failure is its own.
         match task.await.unwrap() {
@@ -117,7 +117,7 @@ async fn a_handshake_that_hangs() {
 #[tokio::test]
 async fn a_certificate_that_nobody_trusts() {
     let (server, trusted) = (Identity::new("localhost"), Identity::new("localhost"));
-    let origin = Origin::start(&server).await;
+    let origin = Origin::start(&server);
     let client = Client::new(origin.address, &trusted, "localhost", |pool| pool);
     let cause = cause(client.ask("/").await.unwrap_err());
     let error = tls_error(&cause);
@@ -132,7 +132,7 @@ async fn a_certificate_that_nobody_trusts() {
 #[tokio::test]
 async fn a_certificate_for_somebody_else() {
     let identity = Identity::new("localhost");
-    let origin = Origin::start(&identity).await;
+    let origin = Origin::start(&identity);
     let client = Client::new(origin.address, &identity, "example.com", |pool| pool);
     let cause = cause(client.ask("/").await.unwrap_err());
     let error = tls_error(&cause);
@@ -146,8 +146,7 @@ async fn a_certificate_for_somebody_else() {
 async fn no_http2() {
     let identity = Identity::new("localhost");
     for protocols in [["http/1.1"].as_slice(), &[]] {
-        let at = (Ipv4Addr::LOCALHOST, 0).into();
-        let origin = Origin::start_at(at, &identity, protocols).await;
+        let origin = Origin::start_at(reserve(), &identity, protocols);
         let client = Client::new(origin.address, &identity, "localhost", |pool| pool);
         let cause = cause(client.ask("/").await.unwrap_err());
         if protocols.is_empty() {

@@ -20,7 +20,7 @@ use origin::{Identity, Origin};
 /// A server, and a client that trusts it.
 async fn setup(max_connections: usize) -> (Origin, Arc<Client>) {
     let identity = Identity::new("localhost");
-    let origin = Origin::start(&identity).await;
+    let origin = Origin::start(&identity);
     let client = Client::new(origin.address, &identity, "localhost", |pool| {
         pool.max_connections_per_group(max_connections)
     });
@@ -63,6 +63,7 @@ async fn a_server_that_sends_goaway() {
     origin.go_away();
     // The idle one has nothing to wait for.
     origin.until_open(1).await;
+    client.until_none_is_idle().await;
     let after = client.ask("/after").await.unwrap();
     assert!(after.connection > idle, "{after:?}");
     origin.open_gate();
@@ -98,7 +99,7 @@ async fn goaway_under_load() {
 async fn a_lifetime_ends() {
     const LIFETIME: Duration = Duration::from_secs(60);
     let identity = Identity::new("localhost");
-    let origin = Origin::start(&identity).await;
+    let origin = Origin::start(&identity);
     let clock = Clock::manual();
     let of_pool = clock.clone();
     let client = Arc::new(Client::new(origin.address, &identity, "localhost", |pool| {

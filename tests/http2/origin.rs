@@ -15,7 +15,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -53,6 +53,7 @@ pub struct Origin {
     counts: Arc<Counts>,
     orders: watch::Sender<Order>,
     tasks: JoinSet<()>,
+    port: TcpSocket,
 }
 
 #[derive(Clone, Copy)]
@@ -87,14 +88,17 @@ impl Drop for One<'_> {
 }
 
 impl Origin {
-    pub async fn start(identity: &Identity) -> Self {
-        Self::start_at((Ipv4Addr::LOCALHOST, 0).into(), identity, &["h2"]).await
+    pub fn start(identity: &Identity) -> Self {
+        Self::start_at(reserve(), identity, &["h2"])
     }
 
     /// Where one was before, or with other protocols.
-    pub async fn start_at(at: SocketAddr, identity: &Identity, protocols: &[&str]) -> Self {
-        let listener = TcpListener::bind(at).await.unwrap();
-        let address = listener.local_addr().unwrap();
+    pub fn start_at(port: TcpSocket, identity: &Identity, protocols: &[&str]) -> Self {
+        let address = port.local_addr().unwrap();
+        let listener = TcpSocket::new_v4().unwrap();
+        listener.set_reuseaddr(true).unwrap();
+        listener.bind(address).unwrap();
+        let listener = listener.listen(1_024).unwrap();
         let counts = Arc::new(Counts {
             accepted: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
@@ -106,7 +110,7 @@ impl Origin {
         let acceptor = TlsAcceptor::from(identity.config(protocols));
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, acceptor, receiver, Arc::clone(&counts)));
-        Self { address, counts, orders, tasks }
+        Self { address, counts, orders, tasks, port }
     }
 
     /// Tells all clients of now to go away; those that connect later may stay.
@@ -114,9 +118,10 @@ impl Origin {
         self.orders.send_replace(Order::GoAway);
     }
 
-    /// Cuts all connections, and is not there any more.
-    pub async fn kill(mut self) {
+    /// Cuts all connections, and is not there any more. Nobody else gets the port.
+    pub async fn kill(mut self) -> TcpSocket {
         self.tasks.shutdown().await;
+        self.port
     }
 
     /// Lets one request pass that is held.
@@ -145,6 +150,14 @@ impl Origin {
     pub async fn until_holding(&self, count: usize) {
         eventually(|| self.counts.holding.load(Ordering::SeqCst) == count).await;
     }
+}
+
+/// A port where nobody listens, and that nobody gets by chance.
+pub fn reserve() -> TcpSocket {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    socket
 }
 
 pub async fn eventually(holds: impl Fn() -> bool) {

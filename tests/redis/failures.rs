@@ -1,18 +1,18 @@
 //! A server that cuts connections, ends, starts anew, or turns us away.
 
 use std::error::Error;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use redis_protocol::resp2::types::OwnedFrame;
 use slabpool::managed::AcquireError;
-use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::client::{Client, simple, text};
+use crate::redis::reserve;
 use crate::support::{Setup, eventually, patient, real, refusal, until_info};
 
 const CLIENTS: usize = 64;
@@ -160,9 +160,8 @@ async fn the_server_starts_anew_under_load() {
 
 #[tokio::test]
 async fn a_server_that_is_not_there_is_named() {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
+    let port = reserve().unwrap();
+    let address = port.local_addr().unwrap();
     let setup = Setup::start(patient(address)).await;
     match setup.proxy.pool().acquire(&address).await {
         Err(error @ AcquireError::Connect(_)) => {

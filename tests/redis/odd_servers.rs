@@ -192,6 +192,52 @@ async fn half_an_answer_is_none_and_ends_the_connection() {
     setup.end().await;
 }
 
+/// Not even what only reads is repeated then: the server was there, and has failed.
+#[tokio::test]
+async fn half_of_the_first_answer() {
+    let (server, setup) = Server::with_proxy(|_| {}).await;
+    let mut client = setup.client().await;
+    client.send(&[GET]).await.unwrap();
+    let mut stream = server.accept().await;
+    hear(&mut stream, GET).await;
+    stream.write_all(b"$1\r\na\r\n").await.unwrap();
+    assert_eq!(client.answer().await.unwrap(), text("a"));
+    client.send(&[GET]).await.unwrap();
+    hear(&mut stream, GET).await;
+    stream.write_all(b"$5\r\nhal").await.unwrap();
+    stream.shutdown().await.unwrap();
+    assert!(refusal(&client.answer().await.unwrap()).contains("closed the connection"));
+    assert!(server.nobody_connects());
+    assert_eq!(setup.proxy.tally().retries.get(), 0);
+    setup.end().await;
+}
+
+/// A server that answers before it has heard all: the rest of the command is still to be
+/// sent, so nobody else may have the connection.
+#[tokio::test]
+async fn an_answer_to_half_a_command() {
+    let (server, setup) = Server::with_proxy(|_| {}).await;
+    // More than all the buffers on the way hold.
+    let large = "x".repeat(32 * 1024 * 1024);
+    let playing = async {
+        let mut stream = server.accept().await;
+        stream.write_all(b"-ERR too large\r\n").await.unwrap();
+        let mut next = server.accept().await;
+        hear(&mut next, INCR).await;
+        next.write_all(b":1\r\n").await.unwrap();
+        (stream, next)
+    };
+    let asking = async {
+        let mut client = setup.client().await;
+        let answer = client.ask(&["SET", "key", &large]).await.unwrap();
+        assert!(refusal(&answer).contains("\"-ERR too large\""), "{answer:?}");
+        client.ask(INCR).await.unwrap()
+    };
+    let (_streams, answer) = tokio::join!(playing, asking);
+    assert_eq!(answer, redis_protocol::resp2::types::OwnedFrame::Integer(1));
+    setup.end().await;
+}
+
 #[tokio::test]
 async fn an_answer_too_many_ends_the_connection() {
     let (server, setup) = Server::with_proxy(|_| {}).await;

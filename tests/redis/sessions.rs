@@ -243,11 +243,9 @@ async fn the_end_waits_for_transactions_and_not_for_those_who_block() {
     blocked.send(&[&["BLPOP", "list", "0"]]).await.unwrap();
     until_info(&mut direct, "clients", "blocked_clients", 1).await;
     assert_eq!(busy.ask(&["MULTI"]).await.unwrap(), simple("OK"));
-    let address = setup.address;
     let ending = setup.begin_to_end();
     idle.answer().await.unwrap_err();
     assert!(refusal(&blocked.answer().await.unwrap()).contains("the proxy ends"));
-    Client::connect(address).await.unwrap_err();
     assert_eq!(busy.ask(&["SET", "key", "1"]).await.unwrap(), queued());
     let answer = busy.ask(&["EXEC"]).await.unwrap();
     assert_eq!(answer, OwnedFrame::Array(vec![simple("OK")]));
