@@ -122,21 +122,28 @@ where
                 let states = registry.all().into_iter().map(|desk| registry.desk(desk).word.load());
                 states.map(|state| state.connecting() as usize).sum::<usize>()
             };
+            // In this order: a connection that is on its way in counts in the second number
+            // until the closed pool has turned it away.
             let left =
                 || Drained { remaining: core.engine().capacity.used(), connecting: connecting() };
-            if left().is_complete() || deadline.is_zero() {
-                return left();
+            let now = left();
+            if now.is_complete() || deadline.is_zero() {
+                return now;
             }
             let ended = async {
                 core.engine().capacity.emptied().await;
                 registry.quiet.wait(|| connecting() == 0).await;
             };
-            match start.checked_add(deadline) {
-                // Over or not, the numbers say what came of it.
-                Some(end) => drop(timeout_at(end, ended).await),
-                None => ended.await,
-            }
-            left()
+            let in_time = match start.checked_add(deadline) {
+                Some(end) => timeout_at(end, ended).await.is_ok(),
+                None => {
+                    ended.await;
+                    true
+                }
+            };
+            // Not counted once more: who comes to a closed pool may have a permit for a
+            // moment, with which it starts nothing.
+            if in_time { Drained { remaining: 0, connecting: 0 } } else { left() }
         }
     }
 
