@@ -169,8 +169,8 @@ async fn so_many_go_past_the_first_and_no_more() {
             };
         }
         lease.release();
-        assert!(pool.try_acquire(&1).is_none(), "it was handed over");
         assert_group(&pool, 0, 1, 0, waiting - 1);
+        assert!(pool.try_acquire(&1).is_none(), "it was handed over");
         lease = waiter.await.unwrap().unwrap();
     }
     lease.release();
@@ -297,21 +297,21 @@ async fn nobody_is_passed_by_more_often_than_may_be() {
 #[tokio::test(start_paused = true)]
 async fn many_are_released_at_once() {
     let peer = Peer::new();
-    let pool = barging(&peer, 32);
+    let pool = barging(&peer, 100);
     let mut leases = Vec::new();
-    for _ in 0..32 {
+    for _ in 0..100 {
         leases.push(pool.acquire_owned(&1).await.unwrap());
     }
-    let waiters: Vec<_> = (0..40).map(|_| spawn(&pool, 1)).collect();
+    let waiters: Vec<_> = (0..120).map(|_| spawn(&pool, 1)).collect();
     settle().await;
     leases.into_iter().for_each(|lease| lease.release());
-    assert_group(&pool, 32, 0, 0, 40);
+    assert_group(&pool, 100, 0, 0, 120);
     settle().await;
-    assert_group(&pool, 0, 32, 0, 8);
+    assert_group(&pool, 0, 100, 0, 20);
     for waiter in waiters {
         waiter.await.unwrap().unwrap().release();
     }
-    assert_group(&pool, 32, 0, 0, 0);
+    assert_group(&pool, 100, 0, 0, 0);
 }
 
 /// New connections, and what is closed, are dealt with as where all is fair; and whoever waits
@@ -365,6 +365,38 @@ async fn some_waiters_that_do_not_run() {
     }
     drop(stuck);
     assert_group(&pool, 8, 0, 0, 0);
+}
+
+/// Those who wait go past each other no more often than newcomers may.
+#[tokio::test(start_paused = true)]
+async fn the_first_is_slow_to_run() {
+    let peer = Peer::new();
+    let pool = barging(&peer, 2);
+    let leases = [pool.acquire_owned(&1).await.unwrap(), pool.acquire_owned(&1).await.unwrap()];
+    let mut slow = Box::pin(pool.acquire_owned(&1));
+    assert!(poll_once(slow.as_mut()).is_none());
+    let behind: Vec<_> = (0..BYPASSES + 10)
+        .map(|_| {
+            let pool = pool.clone();
+            tokio::spawn(async move {
+                let lease = pool.acquire(&1).await.unwrap();
+                // Whether this is the only lease.
+                let passed = pool.group_status(&1).leased == 1;
+                lease.release();
+                passed
+            })
+        })
+        .collect();
+    settle().await;
+    leases.into_iter().for_each(|lease| lease.release());
+    let mut passed = 0;
+    for waiter in behind {
+        passed += usize::from(waiter.await.unwrap());
+    }
+    assert_eq!(passed, BYPASSES);
+    assert_group(&pool, 1, 1, 0, 0);
+    slow.await.unwrap().release();
+    assert_group(&pool, 2, 0, 0, 0);
 }
 
 /// A waiter that is nudged, and does not run, leaves what is idle to newcomers; when it goes
