@@ -4,6 +4,7 @@
 //! mistakes of other pools; each test says which one it rules out.
 #![cfg(feature = "tokio")]
 
+mod barging;
 mod cancel;
 mod connects;
 mod ends;
