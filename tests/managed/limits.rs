@@ -97,7 +97,7 @@ async fn what_expires_no_longer_counts() {
     let clock = slabpool::Clock::manual();
     let of_pool = clock.clone();
     let pool = builder(&peer)
-        .settings(move |pool| pool.clock(of_pool).spawn_reaper(false))
+        .settings(move |pool| pool.clock(of_pool).idle_timeout(30 * SECOND))
         .max_connections_per_group(2)
         .build()
         .unwrap();
