@@ -24,12 +24,14 @@
 mod after;
 mod connects;
 mod handing;
+mod health;
 
 use std::fmt;
 use std::sync::PoisonError;
 use std::task::{Context, Poll};
 
 use crate::core::arena::Record;
+use crate::managed::health::Vitals;
 use crate::managed::line::{Id, Left, Line, Polled};
 use crate::managed::word::{Bounds, Word};
 use crate::sync::{AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering};
@@ -48,6 +50,11 @@ pub trait Trade {
 
     /// Whether it is too late to open a connection for this one.
     fn is_late(waiter: &Self::Waiter) -> bool;
+
+    /// The time by which peers are down, in nanoseconds.
+    fn now() -> u64 {
+        0
+    }
 }
 
 /// What waiting ends with.
@@ -68,6 +75,7 @@ struct Room<T: Trade> {
     /// How many connects have failed, and how the last one did.
     failures: u64,
     last: Option<T::Failure>,
+    health: Vitals,
 }
 
 /// How a caller joins.
@@ -116,7 +124,7 @@ impl<T: Trade> Desk<T> {
         let failures = room.failures;
         let nobody_before = room.line.next_wanting(T::is_late).is_none();
         let may = how == Joins::Apart && nobody_before && !T::is_late(&who);
-        if may && self.word.reserve(bounds) {
+        if may && self.reserve(&room, bounds) {
             return Ok(Ticket { id: room.line.join_apart(who, make()), failures });
         }
         // Nothing can be returned where nothing is.
@@ -184,7 +192,10 @@ impl<T: Trade> Desk<T> {
 
     /// Gives up the desk. The caller owns it.
     pub fn clear(&self) {
-        let last = self.lock().last.take();
+        let mut room = self.lock();
+        room.health.recover();
+        let last = room.last.take();
+        drop(room);
         drop(last);
     }
 
@@ -200,7 +211,12 @@ impl<T: Trade> Default for Desk<T> {
         Self {
             word: Word::default(),
             hash: AtomicU64::new(0),
-            room: Mutex::new(Room { line: Line::default(), failures: 0, last: None }),
+            room: Mutex::new(Room {
+                line: Line::default(),
+                failures: 0,
+                last: None,
+                health: Vitals::default(),
+            }),
             free_link: AtomicU32::new(0),
         }
     }

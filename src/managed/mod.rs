@@ -35,12 +35,19 @@
 //!   does.
 
 #[cfg(feature = "tokio")]
+mod agenda;
+#[cfg(feature = "tokio")]
 mod attempt;
 #[cfg(feature = "tokio")]
 mod builder;
+#[cfg(feature = "tokio")]
+mod condition;
 pub(crate) mod desk;
 #[cfg(feature = "tokio")]
 mod error;
+pub(crate) mod health;
+#[cfg(feature = "tokio")]
+mod keeper;
 #[cfg(feature = "tokio")]
 mod lease;
 pub(crate) mod line;
@@ -48,6 +55,8 @@ pub(crate) mod line;
 mod manager;
 #[cfg(feature = "tokio")]
 mod pool;
+#[cfg(feature = "tokio")]
+mod prewarm;
 #[cfg(feature = "tokio")]
 mod registry;
 #[cfg(feature = "tokio")]
@@ -61,6 +70,7 @@ pub(crate) mod word;
 #[cfg(feature = "tokio")]
 pub use self::{
     builder::{Builder, OnMiss},
+    condition::Health,
     error::{AcquireError, ConfigError},
     lease::{Lease, Meta, Pooled, PooledOwned},
     manager::Manager,

@@ -67,6 +67,7 @@ where
         spell: Spell,
     ) -> Acquired<K, M> {
         let visit = self.registry.visit(group.members());
+        self.mind(&group, visit.desk);
         let mut found = found;
         loop {
             let lease = match found.take() {
@@ -140,7 +141,8 @@ where
         if self.core.is_closed() {
             return Err(AcquireError::Closed);
         }
-        if group.is_draining() {
+        let down = registry.policy.down_after > 0 && desk.refuses();
+        if down || group.is_draining() {
             return Err(AcquireError::GroupDown);
         }
         if patience.is_some() {
@@ -187,13 +189,10 @@ where
                 match self.visit.desk().poll(self.ticket.id, cx) {
                     Poll::Ready(News::Outcome(outcome)) => return Poll::Ready(outcome),
                     Poll::Ready(News::Grant(permit)) => {
-                        let attempt = Attempt {
-                            inner: Arc::clone(self.inner),
-                            group: self.group.clone(),
-                            by: self.ticket.id,
-                            permit: Some(permit),
-                        };
+                        let (inner, group) = (Arc::clone(self.inner), self.group.clone());
+                        let attempt = Attempt::new(inner, group, Some(self.ticket.id), permit);
                         drop(tokio::spawn(attempt.run()));
+                        self.inner.grow(self.group.members(), self.visit.desk);
                     }
                     Poll::Pending => return Poll::Pending,
                 }

@@ -5,6 +5,7 @@ use std::hash::Hash;
 use std::time::Duration;
 
 use crate::drain::Drained;
+use crate::managed::condition::Health;
 use crate::managed::error::Failure;
 use crate::managed::manager::Manager;
 use crate::managed::pool::Pool;
@@ -43,6 +44,8 @@ pub struct GroupStatus {
     pub connections: usize,
     /// Callers that wait, with a connect under way for them or not.
     pub waiting: usize,
+    /// Whether connects to it succeed.
+    pub health: Health,
 }
 
 impl<K, M> Pool<K, M>
@@ -98,13 +101,15 @@ where
         visit.desk().fail_all(Failure::GroupDown);
     }
 
-    /// Takes a peer into service again.
+    /// Takes a peer into service again, whether it was drained, or is
+    /// [down](crate::managed::Builder::down_after) because connects have failed.
     pub fn resume_group<Q>(&self, key: &Q)
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
         self.inner.core.resume_group(key);
+        self.inner.revive(key);
     }
 
     /// Closes all idle connections.
@@ -200,6 +205,7 @@ where
             status.connections = state.connections() as usize;
             status.waiting = desk.waiting();
         }
+        status.health = self.inner.health(key);
         status
     }
 
