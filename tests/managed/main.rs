@@ -7,8 +7,11 @@
 mod cancel;
 mod connects;
 mod ends;
+mod growth;
+mod health;
 mod limits;
 mod line;
 mod misses;
 mod support;
 mod threads;
+mod watched;

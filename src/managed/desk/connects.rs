@@ -2,7 +2,7 @@
 
 use super::{Desk, Room, Ticket, Trade, after::After};
 use crate::managed::line::Id;
-use crate::managed::word::{Bounds, State};
+use crate::managed::word::Bounds;
 
 impl<T: Trade> Desk<T> {
     /// One who waits wants a connect from now on.
@@ -51,7 +51,7 @@ impl<T: Trade> Desk<T> {
         failure: T::Failure,
         bounds: Bounds,
         make: impl Fn() -> T::Grant,
-    ) -> State {
+    ) -> crate::managed::word::State {
         self.fail_and(Some(by), failure, bounds, make, |_| None)
     }
 
