@@ -31,7 +31,7 @@ where
     /// Until it has come to an end. Keeps the desk.
     permit: Option<Permit>,
     began: u64,
-    /// Of a connect that nobody waits for.
+    /// Until what has come of it is told.
     room: Option<Room<K, M>>,
     /// Who wants to know what comes of it.
     report: Option<Arc<Report<M::Error>>>,
@@ -48,11 +48,11 @@ where
         by: Option<Id>,
         permit: Permit,
     ) -> Self {
-        let permit = Some(permit);
-        Self { inner, group, by, permit, began: moment(), room: None, report: None }
+        let (permit, room) = (Some(permit), Some(Room::take(&inner.keeper)));
+        Self { inner, group, by, permit, began: moment(), room, report: None }
     }
 
-    /// It has room in the capacity.
+    /// It was counted before.
     pub fn within(mut self, room: Room<K, M>) -> Self {
         self.room = Some(room);
         self
@@ -106,7 +106,8 @@ where
     }
 
     fn succeeded(&mut self, index: u32) {
-        // Before those are told who may open the next one.
+        // Before those are told who may open the next one. What is in the pool is counted
+        // there.
         self.room = None;
         if let Some(report) = self.report.take() {
             report.opened();

@@ -112,7 +112,7 @@ impl Vitals {
         self.failures = self.failures.saturating_add(1);
         let was_down = self.down;
         self.down |= policy.down_after > 0 && self.failures >= policy.down_after;
-        let next_round = self.rounds == 0 || began >= self.counted;
+        let next_round = self.rounds == 0 || began > self.counted;
         if next_round {
             self.rounds = self.rounds.saturating_add(1);
             self.counted = now;

@@ -110,8 +110,8 @@ where
     pool: OnceLock<Weak<Inner<K, M>>>,
     /// Where connects run that begin outside a runtime.
     runtime: Mutex<Option<Handle>>,
-    /// Connects under way that nobody waits for.
-    warming: AtomicUsize,
+    /// Connects under way, whoever wants them.
+    under_way: AtomicUsize,
     /// Connections that a miss opens, if there is room.
     pub grow_by: u32,
     /// How long a peer that nobody asks for is kept at its minimum, in nanoseconds.
@@ -128,7 +128,7 @@ where
             registry: Arc::clone(registry),
             pool: OnceLock::new(),
             runtime: Mutex::new(None),
-            warming: AtomicUsize::new(0),
+            under_way: AtomicUsize::new(0),
             grow_by,
             keep_warm: u64::try_from(keep_warm.as_nanos()).unwrap_or(NEVER),
         })
@@ -159,7 +159,7 @@ where
     }
 }
 
-/// Room in the capacity for a connect that nobody waits for, as long as it is under way.
+/// Counts a connect as long as it is under way.
 pub(crate) struct Room<K, M>(Arc<Keeper<K, M>>)
 where
     K: Hash + Eq + Send + Sync + 'static,
@@ -170,12 +170,21 @@ where
     K: Hash + Eq + Send + Sync + 'static,
     M: Manager<K>,
 {
+    /// For a connect that somebody wants.
+    pub fn take(keeper: &Arc<Keeper<K, M>>) -> Self {
+        // Relaxed: the count guards only itself.
+        keeper.under_way.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(keeper))
+    }
+
+    /// For a connect that nobody waits for, if the capacity has room for it besides what is
+    /// there and under way.
     fn find(keeper: &Arc<Keeper<K, M>>, core: &Pool<K, Slot<M::Connection>>) -> Option<Self> {
         let capacity = &core.engine().capacity;
         let free = capacity.max().saturating_sub(capacity.used());
-        // Relaxed: the count guards only itself.
-        let (order, warming) = (Ordering::Relaxed, &keeper.warming);
-        let taken = warming.fetch_update(order, order, |n| (n < free).then_some(n + 1));
+        // Relaxed: as in `take`.
+        let (order, under_way) = (Ordering::Relaxed, &keeper.under_way);
+        let taken = under_way.fetch_update(order, order, |n| (n < free).then_some(n + 1));
         taken.is_ok().then(|| Self(Arc::clone(keeper)))
     }
 }
@@ -186,8 +195,8 @@ where
     M: Manager<K>,
 {
     fn drop(&mut self) {
-        // Relaxed: as in `find`.
-        self.0.warming.fetch_sub(1, Ordering::Relaxed);
+        // Relaxed: as in `take`.
+        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

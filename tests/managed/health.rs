@@ -67,7 +67,9 @@ async fn every_connect_fails() {
     }
     assert!((12..25).contains(&times.len()), "{}", times.len());
     assert_eq!(peer.peer.open(), 0);
-    assert!(matches!(pool.group_status(&1).health, Health::Down { failures, .. } if failures as usize == causes));
+    assert!(
+        matches!(pool.group_status(&1).health, Health::Down { failures, .. } if failures as usize == causes)
+    );
 }
 
 /// The peer comes back: whoever asks at the next trial is served, and all is forgotten.
@@ -78,6 +80,7 @@ async fn a_peer_that_comes_back() {
     peer.peer.set(Mode::Fail(MS));
     fails_with_cause(&pool).await;
     assert_eq!(pool.group_status(&1).health, Health::Up);
+    pass(MS).await;
     fails_with_cause(&pool).await;
     peer.peer.set(Mode::Open(SECOND));
     let wait = retry_in(&pool, 1);
@@ -369,11 +372,20 @@ fn settings_that_cannot_work() {
     let peer = Watched::new();
     let error = builder(&peer).backoff(SECOND, MS).build().unwrap_err();
     assert_eq!(error, ConfigError::BackoffReversed { min: SECOND, max: MS });
-    assert_eq!(error.to_string(), "backoff begins with 1s, at most the 1ms of its end are possible");
+    assert_eq!(
+        error.to_string(),
+        "backoff begins with 1s, at most the 1ms of its end are possible"
+    );
     let error = builder(&peer).backoff(Duration::ZERO, SECOND).build().unwrap_err();
     assert_eq!(error, ConfigError::Zero { setting: "backoff" });
     assert!(builder(&peer).backoff(MS, MS).down_after(u32::MAX).build().is_ok());
-    assert!(builder(&peer).backoff(Duration::MAX, Duration::MAX).keep_warm(Duration::MAX).build().is_ok());
+    assert!(
+        builder(&peer)
+            .backoff(Duration::MAX, Duration::MAX)
+            .keep_warm(Duration::MAX)
+            .build()
+            .is_ok()
+    );
     for grow_by in [0, 65_536] {
         let error = builder(&peer).grow_by(grow_by).build().unwrap_err();
         let setting = "grow_by";

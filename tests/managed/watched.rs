@@ -49,7 +49,12 @@ pub fn builder(peer: &Watched) -> Builder<u32, Watched> {
 }
 
 /// As [`builder`], with a minimum for each peer, this capacity, and this clock.
-pub fn with_min(peer: &Watched, min: usize, capacity: usize, clock: &ManualClock) -> Builder<u32, Watched> {
+pub fn with_min(
+    peer: &Watched,
+    min: usize,
+    capacity: usize,
+    clock: &ManualClock,
+) -> Builder<u32, Watched> {
     let clock = clock.clone();
     Pool::builder(peer.clone()).settings(move |pool| {
         pool.capacity(capacity)
@@ -77,7 +82,11 @@ pub fn retry_in(pool: &WatchedPool, key: u32) -> Duration {
 
 /// Asserts what there is of a peer: idle, leased, being opened.
 #[track_caller]
-pub fn assert_peer(pool: &WatchedPool, key: u32, (idle, leased, connecting): (usize, usize, usize)) {
+pub fn assert_peer(
+    pool: &WatchedPool,
+    key: u32,
+    (idle, leased, connecting): (usize, usize, usize),
+) {
     let status = pool.group_status(&key);
     assert_eq!((status.idle, status.leased, status.connecting), (idle, leased, connecting));
     assert_eq!(status.connections, idle + leased + connecting, "{status:?}");
