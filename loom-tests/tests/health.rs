@@ -114,6 +114,33 @@ fn down_against_wait() {
     });
 }
 
+/// The same beside another connect, which is not to be waited for.
+#[test]
+fn down_beside_another_connect_against_wait() {
+    check(3, || {
+        let ledger = Ledger::default();
+        let (pool, group) = pool_of(0, &ledger);
+        let peer = roomy_peer(&group);
+        let (place, grant) = granted(&peer);
+        let late = peer.desk.spare(peer.bounds, || Grant::of(&peer)).expect("there is room");
+        let waiter = spawn(&peer, |peer| {
+            let sleeper = sleep(&peer);
+            (sleeper, peer.desk.refuses())
+        });
+        fail(&peer, place, grant, FOR_EVER);
+        let (sleeper, refused) = waiter.join().unwrap();
+        match sleeper.end(&peer) {
+            Some(News::Outcome(Err("down"))) => {}
+            Some(_) => panic!("nothing was opened, and there is no room"),
+            None => assert!(refused, "forgotten"),
+        }
+        drop(late);
+        leave(&peer, place);
+        assert_eq!(peer.desk.word.load().connections(), 0);
+        settle(peer, group, pool, &ledger, 0);
+    });
+}
+
 /// The trial succeeds while somebody comes: he may connect, or gets what was opened.
 #[test]
 fn a_trial_that_succeeds_against_wait() {

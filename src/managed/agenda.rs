@@ -105,6 +105,24 @@ impl<W> Agenda<W> {
         first
     }
 
+    /// Wants a look at all peers by then.
+    pub fn hasten_all(&self, at: u64) {
+        let mut book = self.lock();
+        let later = book.entries.iter().filter(|(_, entry)| entry.due > at);
+        let later: Vec<u32> = later.map(|(&desk, _)| desk).collect();
+        later.into_iter().for_each(|desk| book.set_due(desk, at));
+        self.publish(&book);
+    }
+
+    /// Lets all peers go.
+    pub fn clear(&self) {
+        let _gone;
+        let mut book = self.lock();
+        book.order.clear();
+        _gone = std::mem::take(&mut book.entries);
+        self.publish(&book);
+    }
+
     /// The next look that is due.
     pub fn take(&self, now: u64) -> Option<Errand<W>> {
         let mut book = self.lock();
@@ -116,11 +134,16 @@ impl<W> Agenda<W> {
         Some(Errand { desk, ward, asked, opened })
     }
 
-    /// Puts a peer back that was looked at.
-    pub fn settle(&self, errand: Errand<W>, next: Next) {
+    /// Puts a peer back that was looked at. The caller drops the errand after this: it may
+    /// be the last to have the ward.
+    pub fn settle(&self, errand: &Errand<W>, next: Next) {
         let _gone;
         let mut book = self.lock();
-        let entry = book.entries.get_mut(&errand.desk).expect("it goes by its errand alone");
+        let same = |entry: &&mut Entry<W>| Arc::ptr_eq(&entry.ward, &errand.ward);
+        let Some(entry) = book.entries.get_mut(&errand.desk).filter(same) else {
+            // All were let go meanwhile.
+            return;
+        };
         let due = entry.due;
         let undisturbed = due == NEVER && entry.asked <= errand.asked;
         entry.asked = entry.asked.max(errand.asked);
@@ -132,9 +155,6 @@ impl<W> Agenda<W> {
             Next::At(time) => book.set_due(errand.desk, due.min(time)),
         }
         self.publish(&book);
-        drop(book);
-        // Perhaps the last reference to the ward.
-        drop(errand);
     }
 
     fn publish(&self, book: &Book<W>) {
@@ -170,7 +190,7 @@ mod tests {
         for &(desk, due) in desks {
             assert!(agenda.mind(desk, 0, || desk));
             let errand = agenda.take(0).unwrap();
-            agenda.settle(errand, Next::At(due));
+            agenda.settle(&errand, Next::At(due));
         }
         agenda
     }
@@ -193,24 +213,39 @@ mod tests {
         let errand = agenda.take(20).unwrap();
         assert_eq!(agenda.next(), NEVER);
         assert!(agenda.hasten(1, 21));
-        agenda.settle(errand, Next::At(100));
+        agenda.settle(&errand, Next::At(100));
         assert_eq!(agenda.next(), 21);
     }
 
     #[test]
     fn a_peer_that_somebody_asks_for_during_a_look_stays() {
         let agenda = agenda(&[(1, 30)]);
-        let errand = agenda.take(30).unwrap();
+        let mut errand = agenda.take(30).unwrap();
         assert!(!agenda.mind(1, 31, || 0));
-        agenda.settle(errand, Next::LetGo);
+        agenda.settle(&errand, Next::LetGo);
         assert!(!agenda.is_empty() && agenda.next() <= 31);
-        let errand = agenda.take(40).unwrap();
+        errand = agenda.take(40).unwrap();
         assert!(agenda.hasten(1, 40));
-        agenda.settle(errand, Next::LetGo);
-        let errand = agenda.take(40).unwrap();
+        agenda.settle(&errand, Next::LetGo);
+        errand = agenda.take(40).unwrap();
         let ward = Arc::downgrade(&errand.ward);
-        agenda.settle(errand, Next::LetGo);
+        agenda.settle(&errand, Next::LetGo);
         assert!(agenda.is_empty() && agenda.next() == NEVER);
+        drop(errand);
         assert!(ward.upgrade().is_none());
+    }
+
+    #[test]
+    fn all_are_let_go_also_during_a_look() {
+        let agenda = agenda(&[(1, 30), (2, 40)]);
+        agenda.hasten_all(20);
+        let errand = agenda.take(20).unwrap();
+        assert_eq!(agenda.next(), 20);
+        agenda.clear();
+        assert!(agenda.is_empty() && agenda.take(100).is_none());
+        // The desk may have gone to another peer.
+        assert!(agenda.mind(errand.desk, 50, || 9));
+        agenda.settle(&errand, Next::At(0));
+        assert_eq!(agenda.next(), 50);
     }
 }

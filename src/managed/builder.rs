@@ -171,8 +171,8 @@ where
         self
     }
 
-    /// How long a peer is kept at its minimum of connections after it was used last.
-    /// Default: 10 minutes.
+    /// How long a peer is kept at its minimum of connections after it was used last; with
+    /// zero, none is. Default: 10 minutes.
     ///
     /// The minimum is
     /// [`min_idle_per_group`](crate::Builder::min_idle_per_group) of the

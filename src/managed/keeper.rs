@@ -49,6 +49,13 @@ pub(crate) fn moment() -> u64 {
     u64::try_from(since.as_nanos()).unwrap_or(NEVER - 1)
 }
 
+/// How many connections a peer is to have. None where none can be idle.
+fn minimum<K>(members: &Members<K>) -> u32 {
+    let limits = &members.limits;
+    let never_idle = limits.idle_timeout() == 0 || limits.max_lifetime() == 0;
+    if never_idle { 0 } else { limits.min_idle() }
+}
+
 /// A peer that is looked after: keeps its desk, as a visitor, and its group, as a handle.
 pub(crate) struct Ward<K, C, E>
 where
@@ -222,7 +229,7 @@ where
         for _ in 0..ERRANDS_PER_STEP {
             let Some(mut errand) = agenda.take(moment()) else { return };
             let next = inner.look_after(&mut errand);
-            agenda.settle(errand, next);
+            agenda.settle(&errand, next);
         }
     }
 
@@ -239,18 +246,16 @@ where
 {
     /// Somebody asks for a peer. The caller is a visitor of its desk, and keeps the group.
     pub fn mind(&self, group: &Group<K, Slot<M::Connection>>, desk: u32) {
-        if group.members().limits.min_idle() > 0 {
+        if minimum(group.members()) > 0 {
             self.enrol(group, desk);
         }
     }
 
     /// As [`Inner::mind`], when a connect fails that has its permit still.
     pub fn mind_failure(&self, group: &Group<K, Slot<M::Connection>>, desk: u32) {
-        if group.members().limits.min_idle() > 0 {
-            // Nobody asks for it just because it fails.
-            return;
-        }
-        if self.registry.policy.down_after > 0 {
+        // Where it has a minimum, nobody asks for it just because it fails; whoever did has
+        // said so.
+        if self.registry.policy.down_after > 0 && minimum(group.members()) == 0 {
             self.enrol(group, desk);
         }
     }
@@ -275,7 +280,7 @@ where
         }
         let now = moment();
         let health = self.registry.desk(errand.desk).health();
-        let min = members.limits.min_idle().min(self.registry.bounds.connections);
+        let min = minimum(members).min(self.registry.bounds.connections);
         if min > 0
             && let Some(used) = self.last_use(errand, now)
         {

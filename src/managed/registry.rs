@@ -139,6 +139,14 @@ where
         Visit { registry: Arc::clone(self), desk }
     }
 
+    /// Has maintenance look at all peers that it looks after.
+    pub fn hasten_all(&self) {
+        if !self.agenda.is_empty() {
+            self.agenda.hasten_all(moment());
+            self.belfry.get().into_iter().for_each(|belfry| belfry.wake_reaper());
+        }
+    }
+
     /// As [`Registry::visit`], of a peer that has a desk.
     pub fn revisit<Q>(self: &Arc<Self>, hash: u64, key: &Q) -> Option<Visit<K, C, E>>
     where

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::drain::Drained;
 use crate::managed::condition::Health;
 use crate::managed::error::Failure;
+use crate::managed::keeper::moment;
 use crate::managed::manager::Manager;
 use crate::managed::pool::Pool;
 use crate::settings::Settings;
@@ -61,6 +62,7 @@ where
         for desk in self.inner.registry.all() {
             self.inner.registry.desk(desk).fail_all(Failure::Closed);
         }
+        self.inner.registry.agenda.clear();
     }
 
     /// Whether the pool was closed.
@@ -99,6 +101,7 @@ where
         // A visit, so that the desk stays this peer's.
         let visit = self.inner.registry.visit(group.members());
         visit.desk().fail_all(Failure::GroupDown);
+        self.inner.registry.hasten(visit.desk, moment());
     }
 
     /// Takes a peer into service again, whether it was drained, or is
@@ -165,7 +168,10 @@ where
         &self,
         change: impl FnOnce(&mut Settings),
     ) -> Result<(), crate::ConfigError> {
-        self.inner.core.reconfigure(change)
+        self.inner.core.reconfigure(change)?;
+        // There may be room, or another minimum.
+        self.inner.registry.hasten_all();
+        Ok(())
     }
 
     /// What is in the pool, and who waits. Reads every seat, and goes to every desk.

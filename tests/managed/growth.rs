@@ -421,6 +421,26 @@ async fn minimums_that_do_not_fit() {
     (1..=3).for_each(|key| assert_peer(&pool, key, (3, 0, 0)));
 }
 
+/// Settings that change hold for peers that are looked after; where nothing may be idle,
+/// there is no minimum.
+#[tokio::test(start_paused = true)]
+async fn a_minimum_that_changes() {
+    let peer = Watched::new();
+    let pool = warm(&peer, 100, &Clock::manual());
+    pool.acquire(&1).await.unwrap().release();
+    pass(SECOND).await;
+    pool.reconfigure(|settings| settings.min_idle_per_group = 5).unwrap();
+    pass(SECOND).await;
+    assert_peer(&pool, 1, (5, 0, 0));
+    pool.reconfigure(|settings| settings.idle_timeout = Some(Duration::ZERO)).unwrap();
+    pool.clear_group(&1);
+    pass(60 * SECOND).await;
+    assert_eq!((peer.peer.started(), pool.status().groups), (5, 0));
+    pool.acquire(&1).await.unwrap().release();
+    pass(60 * SECOND).await;
+    assert_eq!((peer.peer.started(), pool.status().groups), (6, 0));
+}
+
 /// P8: a peer that nobody uses is let go, one that is used stays, whether by misses, hits
 /// or one long lease.
 #[tokio::test(start_paused = true)]

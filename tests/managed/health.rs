@@ -367,6 +367,67 @@ async fn maintenance_tries_peers_that_have_a_minimum() {
     reaper.await.unwrap();
 }
 
+/// Threads at peers that come and go: nobody hangs, nothing is left, and while a peer is
+/// down there is one connect at a time.
+#[test]
+fn threads_at_peers_that_come_and_go() {
+    let peer = Watched::new();
+    let pool = with_min(&peer, 2, 16, &Clock::manual())
+        .max_connections_per_group(6)
+        .grow_by(2)
+        .down_after(2)
+        .backoff(MS / 10, MS)
+        .acquire_timeout(600 * SECOND)
+        .build()
+        .unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(4)
+        .enable_time()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let reaper = tokio::spawn(pool.reaper());
+        let tasks: Vec<_> = (0..16)
+            .map(|task| {
+                let (pool, peer) = (pool.clone(), peer.clone());
+                tokio::spawn(async move {
+                    let mut served = 0;
+                    for n in 0..400 {
+                        let fails = (n / 40) % 2 == 1;
+                        let zero = Duration::ZERO;
+                        peer.peer.set(if fails { Mode::Fail(zero) } else { Mode::Open(zero) });
+                        match pool.acquire_owned(&((task + n) % 3)).await {
+                            Ok(lease) if n % 3 == 0 => lease.close(),
+                            Ok(lease) => {
+                                served += 1;
+                                lease.release();
+                            }
+                            Err(AcquireError::Connect(_) | AcquireError::GroupDown) => {}
+                            // More peers than there is room for.
+                            Err(AcquireError::Rejected(_)) => {}
+                            Err(other) => panic!("{other:?}"),
+                        }
+                        tokio::task::yield_now().await;
+                    }
+                    served
+                })
+            })
+            .collect();
+        let mut served = 0;
+        for task in tasks {
+            served += task.await.unwrap();
+        }
+        assert!(served > 0);
+        pool.close();
+        while pool.status().connecting > 0 || pool.status().groups > 0 {
+            tokio::task::yield_now().await;
+        }
+        drop(pool);
+        reaper.await.unwrap();
+    });
+    assert_eq!(peer.peer.open(), 0);
+}
+
 #[test]
 fn settings_that_cannot_work() {
     let peer = Watched::new();
