@@ -33,6 +33,13 @@
 //! * *A permit for each connection*, which is freed when the connection is closed, wherever
 //!   and however that happens. So closing a connection wakes who waits, as releasing one
 //!   does.
+//! * *Before they are needed*, connections are opened by [`Pool::prewarm`], by
+//!   [increments](Builder::grow_by), and by maintenance, which keeps peers that are in use at
+//!   their [minimum](Builder::keep_warm). Where connects fail, it waits
+//!   [longer each time](Builder::backoff).
+//! * *A peer that is down*, by hand or, if that was [asked for](Builder::down_after), because
+//!   connects to it fail, turns callers away at once. One connect at a time finds out
+//!   whether it is back.
 
 #[cfg(feature = "tokio")]
 mod agenda;

@@ -122,6 +122,33 @@ async fn prewarm_waits_for_other_connects() {
     }
 }
 
+/// Also for one that was permitted to a caller who goes away before he begins it.
+#[tokio::test(start_paused = true)]
+async fn prewarm_waits_for_connects_that_are_given_up() {
+    let peer = Watched::new();
+    let pool = builder(&peer).max_connecting_per_group(1).build().unwrap();
+    let lease = pool.acquire_owned(&1).await.unwrap();
+    peer.peer.set(Mode::Fail(SECOND));
+    let spawned = pool.clone();
+    let first = tokio::spawn(async move { spawned.acquire_owned(&1).await.map(drop) });
+    settle().await;
+    let mut second = Box::pin(pool.acquire(&1));
+    assert!(tokio::time::timeout(Duration::ZERO, &mut second).await.is_err());
+    let spawned = pool.clone();
+    let prewarm = tokio::spawn(async move { spawned.prewarm(&1, 3).await });
+    pass(500 * MS).await;
+    peer.peer.set(Mode::Open(MS));
+    assert!(first.await.unwrap().is_err());
+    pass(SECOND).await;
+    // The second one may connect, and does not know it yet.
+    assert_peer(&pool, 1, (0, 1, 1));
+    assert_eq!(peer.peer.started(), 2);
+    drop(second);
+    assert_eq!(prewarm.await.unwrap().unwrap(), 2);
+    assert_peer(&pool, 1, (2, 1, 0));
+    lease.release();
+}
+
 /// A caller that goes away ends what was not begun, and nothing else, wherever it was.
 #[tokio::test(start_paused = true)]
 async fn prewarm_that_is_cancelled() {
@@ -151,20 +178,19 @@ async fn prewarm_of_what_is_out_of_service() {
     assert!(matches!(pool.prewarm(&1, 2).await, Err(AcquireError::GroupDown)));
     pool.resume_group(&1);
     peer.peer.set(Mode::Open(SECOND));
-    let prewarm = async |key: u32| {
+    let prewarm = |key: u32| {
         let pool = pool.clone();
-        let task = tokio::spawn(async move { pool.prewarm(&key, 2).await });
-        settle().await;
-        task
+        tokio::spawn(async move { pool.prewarm(&key, 2).await })
     };
-    let (drained, closed) = (prewarm(1).await, prewarm(2).await);
+    let (drained, closed) = (prewarm(1), prewarm(2));
+    settle().await;
     pool.drain_group(&1);
     assert!(matches!(drained.await.unwrap(), Err(AcquireError::GroupDown)));
-    let late = prewarm(2).await;
+    let late = prewarm(2);
+    settle().await;
     pool.close();
-    // Whose connections were open when it was closed, or had none to open.
     for task in [closed, late] {
-        assert!(!matches!(task.await.unwrap(), Ok(1)));
+        assert!(matches!(task.await.unwrap(), Err(AcquireError::Closed)));
     }
     assert!(matches!(pool.prewarm(&3, 2).await, Err(AcquireError::Closed)));
     pass(5 * SECOND).await;
