@@ -64,7 +64,8 @@ where
     M: Manager<K>,
 {
     /// Opens connections to a peer until it has so many: idle, leased and being opened
-    /// together. Returns how many it has opened, when they are open.
+    /// together. Returns how many it has opened, when they are open. It does not wait for
+    /// those that others have begun to open, and which count.
     ///
     /// Within all limits, and as many at a time as
     /// [`max_connecting_per_group`](crate::managed::Builder::max_connecting_per_group)

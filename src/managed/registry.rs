@@ -79,7 +79,7 @@ where
     pub policy: Policy,
     /// Peers that maintenance looks after.
     pub agenda: Agenda<Ward<K, C, E>>,
-    /// Told whenever a connect has ended, or was given up.
+    /// Told whenever a connect has ended, or was given up, and when peers go out of service.
     pub ended: Notify,
     /// Where the reaper is woken; of the pool below, once there is one.
     pub belfry: OnceLock<Arc<Belfry>>,

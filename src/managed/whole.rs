@@ -63,6 +63,7 @@ where
             self.inner.registry.desk(desk).fail_all(Failure::Closed);
         }
         self.inner.registry.agenda.clear();
+        self.inner.registry.ended.notify_waiters();
     }
 
     /// Whether the pool was closed.
@@ -101,6 +102,7 @@ where
         // A visit, so that the desk stays this peer's.
         let visit = self.inner.registry.visit(group.members());
         visit.desk().fail_all(Failure::GroupDown);
+        self.inner.registry.ended.notify_waiters();
         self.inner.registry.hasten(visit.desk, moment());
     }
 
