@@ -34,6 +34,15 @@ pub(crate) trait Landing<K, C>: Send + Sync {
 
     /// A connection has become idle, of which this was remembered.
     fn landed(&self, pool: &Pool<K, C>, mark: u32);
+
+    /// A step of maintenance comes to its end. Called without locks.
+    fn tend(&self) {}
+
+    /// How long until there is something to tend, if that is known.
+    #[cfg_attr(not(feature = "tokio"), expect(dead_code, reason = "the reaper needs it"))]
+    fn due(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// What cannot be changed while the pool is in use.
@@ -82,7 +91,7 @@ impl<K, C> Config<K, C> {
 
 /// The finaliser of SplitMix64 (G. Steele et al., "Fast Splittable Pseudorandom
 /// Number Generators", OOPSLA 2014): neighbours in, unrelated numbers out.
-fn mix(mut z: u64) -> u64 {
+pub(crate) fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)

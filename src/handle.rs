@@ -31,6 +31,14 @@ impl<K, C> Group<K, C> {
     pub(crate) fn members(&self) -> &Arc<Members<K>> {
         &self.members
     }
+
+    /// A handle to a group that the caller keeps.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn enter_kept(pool: Pool<K, C>, members: Arc<Members<K>>) -> Self {
+        let entered = members.roll.enter(Member::Handle);
+        debug_assert!(entered, "a group that is kept is not retired");
+        Self { pool, members }
+    }
 }
 
 impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Group<K, C> {

@@ -143,6 +143,7 @@ pub mod model {
     pub use crate::core::ticket::{Claim, Ticket};
     pub use crate::core::{Core, Found};
     pub use crate::managed::desk::{Desk, Joins, News, Ticket as Place, Trade};
+    pub use crate::managed::health::{Blow, Policy, Struck, Vitals};
     pub use crate::managed::limits::Limits;
     pub use crate::managed::turn::{BYPASS_MAX, Turn};
     pub use crate::managed::word::{Bounds, Word};

@@ -184,6 +184,9 @@ impl<K, C> Engine<K, C> {
             drop(group);
         }
         let shed = self.shrink(CHORES_PER_STEP.saturating_sub(closed));
+        if let Some(landing) = &self.config.landing {
+            landing.tend();
+        }
         Stepped { closed: closed + shed, more: more || closed + shed >= CHORES_PER_STEP }
     }
 

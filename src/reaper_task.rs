@@ -51,12 +51,15 @@ async fn run<K, C>(engine: Weak<Engine<K, C>>, tick: std::time::Duration) {
     let Some(belfry) = engine.upgrade().map(|engine| Arc::clone(engine.bells.belfry())) else {
         return;
     };
+    let mut wait = tick;
     loop {
-        // At the next tick, or when a bell is rung.
-        let _elapsed = tokio::time::timeout(tick, belfry.rung()).await;
+        // At the next tick, or sooner if there is something to tend, or when a bell is rung.
+        let _elapsed = tokio::time::timeout(wait, belfry.rung()).await;
         loop {
             let Some(engine) = engine.upgrade() else { return };
             let more = engine.step().more;
+            let due = engine.config.landing.as_ref().and_then(|landing| landing.due());
+            wait = due.map_or(tick, |due| due.min(tick));
             drop(engine);
             // Also when it was the last: the next wait may be over at once.
             tokio::task::yield_now().await;

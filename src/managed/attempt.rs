@@ -7,12 +7,15 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, timeout};
 
-use crate::error::{RejectReason, Rejected};
+use crate::error::{CloseReason, RejectReason, Rejected};
 use crate::handle::Group;
 use crate::managed::error::Failure;
+use crate::managed::health::{Blow, Struck, Vitals};
+use crate::managed::keeper::{Room, moment};
 use crate::managed::line::Id;
 use crate::managed::manager::Manager;
 use crate::managed::pool::Inner;
+use crate::managed::prewarm::Report;
 use crate::managed::slot::{Permit, Slot};
 
 /// A connect under way. Whoever it was for may go; then it serves others.
@@ -23,10 +26,17 @@ where
 {
     inner: Arc<Inner<K, M>>,
     group: Group<K, Slot<M::Connection>>,
-    by: Id,
+    /// Whose it is; `None` if nobody waits for it.
+    by: Option<Id>,
     /// Until it has come to an end. Keeps the desk.
     permit: Option<Permit>,
     start: Instant,
+    /// As `start`, for the health of the peer.
+    began: u64,
+    /// Until what has come of it is told.
+    room: Option<Room<K, M>>,
+    /// Who wants to know what comes of it.
+    report: Option<Arc<Report<M::Error>>>,
 }
 
 impl<K, M> Attempt<K, M>
@@ -34,15 +44,29 @@ where
     K: Hash + Eq + Send + Sync + 'static,
     M: Manager<K>,
 {
-    /// A connect that is about to be started for the one in this place.
+    /// A connect that is about to be started for the one in this place, or for nobody.
     pub fn new(
         inner: Arc<Inner<K, M>>,
         group: Group<K, Slot<M::Connection>>,
-        by: Id,
+        by: Option<Id>,
         permit: Permit,
     ) -> Self {
         inner.registry.tally.connects.started.add();
-        Self { inner, group, by, permit: Some(permit), start: Instant::now() }
+        let (permit, room) = (Some(permit), Some(Room::take(&inner.keeper)));
+        let start = Instant::now();
+        Self { inner, group, by, permit, start, began: moment(), room, report: None }
+    }
+
+    /// It was counted before.
+    pub fn within(mut self, room: Room<K, M>) -> Self {
+        self.room = Some(room);
+        self
+    }
+
+    /// Somebody wants to know what comes of it.
+    pub fn reporting(mut self, report: Arc<Report<M::Error>>) -> Self {
+        self.report = Some(report);
+        self
     }
 
     pub async fn run(mut self) {
@@ -71,6 +95,7 @@ where
                     connects.kept.add();
                     desk.shelved_new(&registry.bounds, make);
                     registry.look(&self.inner.core, index);
+                    self.succeeded(index);
                 }
                 Err(rejected) => self.rejected(rejected),
             };
@@ -81,9 +106,21 @@ where
                     connects.kept.add();
                     self.inner.pass_on(lease);
                 }
+                self.succeeded(index);
             }
             Err(rejected) => self.rejected(rejected),
         }
+    }
+
+    fn succeeded(&mut self, index: u32) {
+        // Before those are told who may open the next one. What is in the pool is counted
+        // there.
+        self.room = None;
+        if let Some(report) = self.report.take() {
+            report.opened();
+        }
+        self.inner.registry.ended.notify_waiters();
+        self.inner.registry.hasten(index, moment());
     }
 
     /// The pool did not take the connection.
@@ -106,9 +143,59 @@ where
         let (index, registry) = (permit.desk, &self.inner.registry);
         let make = || registry.permit(index);
         registry.tally.connects.failed(&failure, self.start.elapsed());
+        self.room = None;
+        if let Some(report) = self.report.take() {
+            report.failed(failure.clone());
+        }
+        let verdict = Verdict::of(&failure);
+        if verdict == Verdict::Unreachable {
+            // While the permit keeps the desk.
+            self.inner.mind_failure(&self.group, index);
+        }
         permit.spend();
-        let state = registry.desk(index).fail(self.by, failure, &registry.bounds, make);
+        let blow = Blow { began: self.began, now: moment(), draw: registry.draw() };
+        let (mut struck, mut retry_at) = (Struck::Up, blow.now);
+        let strike = |vitals: &mut Vitals| {
+            match verdict {
+                Verdict::Unreachable => struck = vitals.strike(blow, registry.policy),
+                Verdict::Reachable => vitals.recover(),
+                Verdict::Unknown => {}
+            }
+            retry_at = blow.now.max(vitals.retry_at());
+            (struck != Struck::Up).then_some(Failure::GroupDown)
+        };
+        let desk = registry.desk(index);
+        let state = desk.fail_and(self.by, failure, &registry.bounds, make, strike);
         registry.part(index, state);
+        if struck == Struck::Felled {
+            // What is leased is closed when its lease ends, what is idle now.
+            let members = self.group.members();
+            members.invalidate();
+            self.inner.core.engine().clear(members, CloseReason::Drained);
+        }
+        registry.ended.notify_waiters();
+        registry.hasten(index, retry_at);
+    }
+}
+
+/// What a failure says of the peer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Unreachable,
+    /// A connection was opened, and the pool did not take it.
+    Reachable,
+    Unknown,
+}
+
+impl Verdict {
+    fn of<E>(failure: &Failure<E>) -> Self {
+        match failure {
+            Failure::Connect(_) | Failure::ConnectTimeout { .. } | Failure::ConnectAborted => {
+                Self::Unreachable
+            }
+            Failure::Rejected(_) => Self::Reachable,
+            _ => Self::Unknown,
+        }
     }
 }
 

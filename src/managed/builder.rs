@@ -11,10 +11,11 @@ use arc_swap::ArcSwap;
 use crate::builder::Builder as CoreBuilder;
 use crate::managed::error::ConfigError;
 use crate::managed::fairness::Fairness;
+use crate::managed::keeper::Keeper;
 use crate::managed::manager::Manager;
 use crate::managed::pool::{Inner, Pool};
 use crate::managed::registry::Registry;
-use crate::managed::settings::{Terms, bounds_of};
+use crate::managed::settings::{Terms, bound, bounds_of, policy_of};
 use crate::managed::slot::Slot;
 use crate::managed::word::{CONNECTING_MAX, CONNECTIONS_MAX};
 use crate::pool::Pool as CorePool;
@@ -50,6 +51,10 @@ pub struct Builder<K, M: Manager<K>> {
     on_miss: OnMiss,
     fairness: Fairness,
     single_flight: bool,
+    grow_by: usize,
+    keep_warm: Duration,
+    backoff: (Duration, Duration),
+    down_after: u32,
     _key: PhantomData<fn() -> K>,
 }
 
@@ -57,6 +62,7 @@ type CoreOf<K, M> = CoreBuilder<K, Slot<<M as Manager<K>>::Connection>>;
 
 /// A connection does not live longer, unless it is set.
 const LIFETIME: Duration = Duration::from_secs(30 * 60);
+const KEEP_WARM: Duration = Duration::from_secs(10 * 60);
 
 impl<K, M> Builder<K, M>
 where
@@ -76,6 +82,10 @@ where
             on_miss: OnMiss::default(),
             fairness: Fairness::default(),
             single_flight: false,
+            grow_by: 1,
+            keep_warm: KEEP_WARM,
+            backoff: (Duration::from_millis(100), Duration::from_secs(30)),
+            down_after: 0,
             _key: PhantomData,
         }
     }
@@ -179,6 +189,68 @@ where
         self
     }
 
+    /// How many connections a miss opens, if it opens one: the others are for those who come
+    /// next, and idle if nobody does. They are opened within all limits, and only where the
+    /// capacity has room for them as it is: nothing is evicted. Callers that wait at the same
+    /// time count: where they have as many connects under way, there are no others. From 1
+    /// to 65,535. Default: 1.
+    pub fn grow_by(mut self, connections: usize) -> Self {
+        self.grow_by = connections;
+        self
+    }
+
+    /// How long a peer is kept at its minimum of connections after it was used last; with
+    /// zero, none is. Default: 10 minutes.
+    ///
+    /// The minimum is
+    /// [`min_idle_per_group`](crate::Builder::min_idle_per_group) of the
+    /// [pool below](Builder::settings), or of the settings that a group has of its own. From
+    /// when somebody first asks for a peer, [maintenance](Pool::reaper) opens connections
+    /// until it has so many: idle, leased and being opened together. It replaces those that
+    /// are closed, for whatever reason, before anybody asks. It does so within all limits;
+    /// only where the capacity has room as it is; no sooner after the last time than the
+    /// first delay of [`backoff`](Builder::backoff); and one at a time after the delay when
+    /// connects fail.
+    ///
+    /// A peer that nobody uses for this time is let go: what is idle is no longer replaced.
+    /// [`drain_group`](Pool::drain_group) lets it go at once,
+    /// [`clear_group`](Pool::clear_group) has its connections replaced. Whether it is in use
+    /// is looked at four times in this time.
+    pub fn keep_warm(mut self, time: Duration) -> Self {
+        self.keep_warm = time;
+        self
+    }
+
+    /// How long the pool waits, after a connect has failed, until it connects to this peer
+    /// again by itself: `min` at first, twice as long each time that fails again, up to
+    /// `max`; each time shorter by up to a half, by chance, so that pools do not try
+    /// together. Connects that were under way at the same time count once. A connect that
+    /// succeeds begins it anew. Connects that callers wait for are not delayed, unless the
+    /// peer is [down](Builder::down_after). `min` is above zero. Default: 100 ms, 30 s.
+    pub fn backoff(mut self, min: Duration, max: Duration) -> Self {
+        self.backoff = (min, max);
+        self
+    }
+
+    /// After so many connects to a peer have failed in a row, it is down: what is idle is
+    /// closed, what is leased when its lease ends, and callers get
+    /// [`GroupDown`](crate::managed::AcquireError::GroupDown) at once, also those who wait.
+    /// Connects that took too long count, and those that were aborted. Default: 0, which is
+    /// never.
+    ///
+    /// After a delay as [`backoff`](Builder::backoff) has it, the next caller, or maintenance
+    /// if the peer has a [minimum](Builder::keep_warm), tries again, with one connect;
+    /// others that come meanwhile wait for what comes of it. If it succeeds, the peer is up,
+    /// and they are served. If it fails, the peer is down for twice as long. So it is also
+    /// with connects that are late: any one that succeeds brings it up.
+    /// [`resume_group`](Pool::resume_group) does so by hand.
+    ///
+    /// What is known of the peer is forgotten when nobody has tried it for the longest delay.
+    pub fn down_after(mut self, failures: u32) -> Self {
+        self.down_after = failures;
+        self
+    }
+
     /// Builds the pool. Starts no thread and no task, and needs no runtime.
     ///
     /// # Errors
@@ -194,17 +266,21 @@ where
         let terms =
             Terms { acquire_timeout: self.acquire_timeout, connect_timeout: self.connect_timeout };
         terms.validate()?;
+        let grow_by = bound("grow_by", self.grow_by, (1, CONNECTING_MAX))?;
+        let policy = policy_of(self.backoff, self.down_after)?;
         let manager = Arc::new(self.manager);
-        let registry = Registry::new(bounds, self.fairness);
+        let registry = Registry::new(bounds, self.fairness, policy);
+        let keeper = Keeper::new(&registry, grow_by, self.keep_warm);
         let mut core = CorePool::builder().max_lifetime(LIFETIME);
         if M::PROBES {
             let asked = Arc::clone(&manager);
             core = core.probe(move |slot: &mut Slot<M::Connection>| asked.probe(slot));
         }
-        let core = (self.settings)(core).landing(Arc::clone(&registry) as _).build()?;
+        let core = (self.settings)(core).landing(Arc::clone(&keeper) as _).build()?;
         Ok(Pool::from_inner(Inner {
             core,
             registry,
+            keeper,
             manager,
             terms: ArcSwap::from_pointee(terms),
             check_after: u64::try_from(self.check_after.as_nanos()).unwrap_or(u64::MAX),
@@ -225,6 +301,10 @@ impl<K, M: Manager<K>> fmt::Debug for Builder<K, M> {
             .field("on_miss", &self.on_miss)
             .field("fairness", &self.fairness)
             .field("single_flight", &self.single_flight)
+            .field("grow_by", &self.grow_by)
+            .field("keep_warm", &self.keep_warm)
+            .field("backoff", &self.backoff)
+            .field("down_after", &self.down_after)
             .finish_non_exhaustive()
     }
 }

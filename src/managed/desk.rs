@@ -25,6 +25,7 @@ mod after;
 mod barging;
 mod connects;
 mod handing;
+mod health;
 mod surplus;
 
 use std::fmt;
@@ -32,6 +33,7 @@ use std::sync::PoisonError;
 use std::task::{Context, Poll};
 
 use crate::core::arena::Record;
+use crate::managed::health::Vitals;
 use crate::managed::limits::Limits;
 use crate::managed::line::{Id, Left, Line, Polled};
 use crate::managed::turn::Turn;
@@ -53,6 +55,11 @@ pub trait Trade {
 
     /// Whether it is too late to open a connection for this one.
     fn is_late(waiter: &Self::Waiter) -> bool;
+
+    /// The time by which peers are down, in nanoseconds.
+    fn now() -> u64 {
+        0
+    }
 }
 
 /// What waiting ends with.
@@ -75,6 +82,7 @@ struct Room<T: Trade> {
     failures: u64,
     last: Option<T::Failure>,
     shedding: Shedding,
+    health: Vitals,
 }
 
 /// How a caller joins.
@@ -126,7 +134,7 @@ impl<T: Trade> Desk<T> {
         let may = how == Joins::Apart
             && room.line.next_wanting(T::is_late).is_none()
             && !T::is_late(&who);
-        if may && self.word.reserve(bounds.load()) {
+        if may && self.reserve(&room, bounds.load()) {
             return Ok(Ticket { id: room.line.join_apart(who, make()), failures });
         }
         // Nothing can be returned where nothing is.
@@ -202,7 +210,10 @@ impl<T: Trade> Desk<T> {
 
     /// Gives up the desk. The caller owns it.
     pub fn clear(&self) {
-        let last = self.lock().last.take();
+        let mut room = self.lock();
+        room.health.recover();
+        let last = room.last.take();
+        drop(room);
         drop(last);
     }
 
@@ -224,6 +235,7 @@ impl<T: Trade> Default for Desk<T> {
                 failures: 0,
                 last: None,
                 shedding: Shedding::default(),
+                health: Vitals::default(),
             }),
             free_link: AtomicU32::new(0),
         }

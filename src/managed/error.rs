@@ -40,8 +40,22 @@ pub enum AcquireError<E> {
     Rejected(RejectReason),
     /// The pool is closed.
     Closed,
-    /// The peer is out of service: its group was drained, and not resumed.
+    /// The peer is out of service: its group was drained, and not resumed; or as many
+    /// connects to it have failed in a row as
+    /// [bring it down](crate::managed::Builder::down_after), and it is not time yet to try
+    /// again.
     GroupDown,
+    /// So many connections to one peer are not possible.
+    /// From [`Pool::prewarm`](crate::managed::Pool::prewarm).
+    TooManyConnections {
+        /// How many were asked for.
+        connections: usize,
+        /// How many a peer may have
+        /// ([`max_connections_per_group`](crate::managed::Builder::max_connections_per_group)).
+        connections_max: usize,
+        /// How many the pool may have.
+        capacity: usize,
+    },
 }
 
 impl<E: fmt::Display> fmt::Display for AcquireError<E> {
@@ -62,6 +76,11 @@ impl<E: fmt::Display> fmt::Display for AcquireError<E> {
             Self::Rejected(reason) => write!(f, "the pool did not take the connection: {reason}"),
             Self::Closed => f.write_str("the pool is closed"),
             Self::GroupDown => f.write_str("the peer is out of service"),
+            Self::TooManyConnections { connections, connections_max, capacity } => write!(
+                f,
+                "{connections} connections to one peer are not possible: it may have \
+                 {connections_max}, and the pool {capacity}"
+            ),
         }
     }
 }
@@ -86,6 +105,9 @@ impl<E> Clone for AcquireError<E> {
             Self::Rejected(reason) => Self::Rejected(*reason),
             Self::Closed => Self::Closed,
             Self::GroupDown => Self::GroupDown,
+            &Self::TooManyConnections { connections, connections_max, capacity } => {
+                Self::TooManyConnections { connections, connections_max, capacity }
+            }
         }
     }
 }
@@ -116,6 +138,13 @@ pub enum ConfigError {
         /// The name of the setting.
         setting: &'static str,
     },
+    /// The first delay after a connect that has failed is longer than the longest.
+    BackoffReversed {
+        /// The first delay.
+        min: Duration,
+        /// The longest one.
+        max: Duration,
+    },
     /// A connect may take longer than its caller waits.
     ConnectTimeoutAboveAcquireTimeout {
         /// How long a connect may take.
@@ -133,6 +162,12 @@ impl fmt::Display for ConfigError {
                 write!(f, "{setting} is {value}, it must lie between {min} and {max}")
             }
             Self::Zero { setting } => write!(f, "{setting} is zero, which leaves no time at all"),
+            Self::BackoffReversed { min, max } => {
+                write!(
+                    f,
+                    "backoff begins with {min:?}, at most the {max:?} of its end are possible"
+                )
+            }
             Self::ConnectTimeoutAboveAcquireTimeout { connect_timeout, acquire_timeout } => write!(
                 f,
                 "connect_timeout is {connect_timeout:?}, at most the {acquire_timeout:?} of \

@@ -34,20 +34,34 @@
 //! * *A permit for each connection*, which is freed when the connection is closed, wherever
 //!   and however that happens. So closing a connection wakes who waits, as releasing one
 //!   does.
+//! * *Before they are needed*, connections are opened by [`Pool::prewarm`], by
+//!   [increments](Builder::grow_by), and by maintenance, which keeps peers that are in use at
+//!   their [minimum](Builder::keep_warm). Where connects fail, it waits
+//!   [longer each time](Builder::backoff).
+//! * *A peer that is down*, by hand or, if that was [asked for](Builder::down_after), because
+//!   connects to it fail, turns callers away at once. One connect at a time finds out
+//!   whether it is back.
 
 #[cfg(feature = "tokio")]
 mod acquire;
 #[cfg(feature = "tokio")]
+mod agenda;
+#[cfg(feature = "tokio")]
 mod attempt;
 #[cfg(feature = "tokio")]
 mod builder;
+#[cfg(feature = "tokio")]
+mod condition;
 pub(crate) mod desk;
 #[cfg(feature = "tokio")]
 mod error;
 #[cfg(feature = "tokio")]
 mod fairness;
+pub(crate) mod health;
 #[cfg(feature = "tokio")]
 mod histogram;
+#[cfg(feature = "tokio")]
+mod keeper;
 #[cfg(feature = "tokio")]
 mod lease;
 pub(crate) mod limits;
@@ -56,6 +70,8 @@ pub(crate) mod line;
 mod manager;
 #[cfg(feature = "tokio")]
 mod pool;
+#[cfg(feature = "tokio")]
+mod prewarm;
 #[cfg(feature = "tokio")]
 mod quiet;
 #[cfg(feature = "tokio")]
@@ -78,6 +94,7 @@ pub(crate) mod word;
 #[cfg(feature = "tokio")]
 pub use self::{
     builder::{Builder, OnMiss},
+    condition::Health,
     error::{AcquireError, ConfigError},
     fairness::Fairness,
     histogram::Histogram,

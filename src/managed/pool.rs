@@ -12,6 +12,7 @@ use crate::lease::{Pooled as CorePooled, PooledOwned as CoreOwned};
 use crate::managed::acquire::{Acquire, Seeking};
 use crate::managed::builder::{Builder, OnMiss};
 use crate::managed::error::AcquireError;
+use crate::managed::keeper::Keeper;
 use crate::managed::lease::{Home, Lease, Pooled, PooledOwned};
 use crate::managed::manager::Manager;
 use crate::managed::registry::Registry;
@@ -31,9 +32,14 @@ where
 }
 
 /// What the handles of a managed pool share.
-pub(crate) struct Inner<K, M: Manager<K>> {
+pub(crate) struct Inner<K, M>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    M: Manager<K>,
+{
     pub core: CorePool<K, Slot<M::Connection>>,
     pub registry: Arc<Registry<K, M::Connection, M::Error>>,
+    pub keeper: Arc<Keeper<K, M>>,
     pub manager: Arc<M>,
     pub terms: ArcSwap<Terms>,
     /// In nanoseconds.
@@ -228,7 +234,9 @@ where
     }
 
     pub(crate) fn from_inner(inner: Inner<K, M>) -> Self {
-        Self { inner: Arc::new(inner) }
+        let inner = Arc::new(inner);
+        inner.keeper.bind(&inner);
+        Self { inner }
     }
 
     #[inline(always)]

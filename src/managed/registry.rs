@@ -9,24 +9,30 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::hash::Hash;
 use std::marker::PhantomData;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use hashbrown::HashTable;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::config::Landing;
+use crate::config::mix;
 use crate::core::arena::Arena;
 use crate::group::Members;
 use crate::lease::{Lease, PooledOwned};
+use crate::managed::agenda::Agenda;
 use crate::managed::desk::{Desk, Trade};
 use crate::managed::error::Failure;
 use crate::managed::fairness::Fairness;
+use crate::managed::health::Policy;
+use crate::managed::keeper::{Ward, moment};
 use crate::managed::limits::Limits;
 use crate::managed::quiet::Quiet;
 use crate::managed::slot::{Office, Permit, Slot};
 use crate::managed::tally::Tally;
 use crate::managed::word::{Bounds, State};
 use crate::pool::Pool;
+use crate::watch::Belfry;
 
 const SHARD_BITS: u32 = 6;
 
@@ -50,6 +56,10 @@ impl<K, C, E> Trade for Business<K, C, E> {
     fn is_late(waiter: &Caller<K>) -> bool {
         Instant::now() >= waiter.connect_by
     }
+
+    fn now() -> u64 {
+        moment()
+    }
 }
 
 /// A peer in its shard. Its group has the key; it may be another group by now that
@@ -60,7 +70,12 @@ struct Entry<K> {
 }
 
 /// See the module.
-pub(crate) struct Registry<K, C, E> {
+pub(crate) struct Registry<K, C, E>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    C: Send + 'static,
+    E: Send + Sync + 'static,
+{
     me: Weak<Self>,
     pub bounds: Limits,
     pub fairness: Fairness,
@@ -68,6 +83,14 @@ pub(crate) struct Registry<K, C, E> {
     pub quiet: Quiet,
     shards: Box<[Mutex<HashTable<Entry<K>>>]>,
     desks: Arena<Desk<Business<K, C, E>>>,
+    pub policy: Policy,
+    /// Peers that maintenance looks after.
+    pub agenda: Agenda<Ward<K, C, E>>,
+    /// Told whenever a connect has ended, or was given up, and when peers go out of service.
+    pub ended: Notify,
+    /// Where the reaper is woken; of the pool below, once there is one.
+    pub belfry: OnceLock<Arc<Belfry>>,
+    lots: AtomicU64,
 }
 
 impl<K, C, E> Registry<K, C, E>
@@ -76,7 +99,7 @@ where
     C: Send + 'static,
     E: Send + Sync + 'static,
 {
-    pub fn new(bounds: Bounds, fairness: Fairness) -> Arc<Self> {
+    pub fn new(bounds: Bounds, fairness: Fairness, policy: Policy) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             me: me.clone(),
             bounds: Limits::new(bounds),
@@ -85,7 +108,25 @@ where
             quiet: Quiet::default(),
             shards: (0..1 << SHARD_BITS).map(|_| Mutex::default()).collect(),
             desks: Arena::new(),
+            policy,
+            agenda: Agenda::new(),
+            ended: Notify::new(),
+            belfry: OnceLock::new(),
+            lots: AtomicU64::new(ahash::RandomState::new().hash_one(())),
         })
+    }
+
+    /// A number drawn by lot.
+    pub fn draw(&self) -> u64 {
+        // Relaxed: any two numbers are as good.
+        mix(self.lots.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Has maintenance look at a peer by then, if it looks after that one.
+    pub fn hasten(&self, desk: u32, at: u64) {
+        if !self.agenda.is_empty() && self.agenda.hasten(desk, at) {
+            self.belfry.get().into_iter().for_each(|belfry| belfry.wake_reaper());
+        }
     }
 
     #[inline(always)]
@@ -106,6 +147,27 @@ where
         });
         self.desk(desk).word.enter();
         Visit { registry: Arc::clone(self), desk }
+    }
+
+    /// Has maintenance look at all peers that it looks after.
+    pub fn hasten_all(&self) {
+        if !self.agenda.is_empty() {
+            self.agenda.hasten_all(moment());
+            self.belfry.get().into_iter().for_each(|belfry| belfry.wake_reaper());
+        }
+    }
+
+    /// As [`Registry::visit`], of a peer that has a desk.
+    pub fn revisit<Q>(self: &Arc<Self>, hash: u64, key: &Q) -> Option<Visit<K, C, E>>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        let shard = self.shard(hash);
+        let found = shard.find(hash, |entry| entry.members.key.borrow() == key);
+        let desk = found.map(|entry| entry.desk)?;
+        self.desk(desk).word.enter();
+        Some(Visit { registry: Arc::clone(self), desk })
     }
 
     /// The desk of the peer with this key, for a look.
@@ -171,7 +233,7 @@ where
     }
 
     #[cold]
-    fn tend(&self, pool: &Pool<K, Slot<C>>, index: u32) {
+    pub fn tend(&self, pool: &Pool<K, Slot<C>>, index: u32) {
         self.shed(pool, index);
         let desk = self.desk(index);
         match self.fairness {
@@ -247,23 +309,13 @@ where
         if connecting {
             self.quiet.note();
         }
+        if connecting {
+            self.ended.notify_waiters();
+        }
+        if !self.agenda.is_empty() {
+            self.hasten(index, moment());
+        }
         self.part(index, state);
-    }
-}
-
-/// Connections that maintenance has looked at become idle without a release.
-impl<K, C, E> Landing<K, Slot<C>> for Registry<K, C, E>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    C: Send + 'static,
-    E: Send + Sync + 'static,
-{
-    fn mark(&self, slot: &Slot<C>) -> u32 {
-        slot.permit().desk
-    }
-
-    fn landed(&self, pool: &Pool<K, Slot<C>>, desk: u32) {
-        self.tend(pool, desk);
     }
 }
 
@@ -301,7 +353,12 @@ where
     }
 }
 
-impl<K, C, E> fmt::Debug for Registry<K, C, E> {
+impl<K, C, E> fmt::Debug for Registry<K, C, E>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    C: Send + 'static,
+    E: Send + Sync + 'static,
+{
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Registry").field("bounds", &self.bounds).finish_non_exhaustive()
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::managed::error::ConfigError;
+use crate::managed::health::Policy;
 use crate::managed::manager::Manager;
 use crate::managed::pool::Pool;
 use crate::managed::registry::Registry;
@@ -93,7 +94,26 @@ pub(crate) fn bounds_of(
     Ok(Bounds { connections, connecting, single_flight, waiters })
 }
 
-fn bound(setting: &'static str, value: usize, (min, max): (u32, u32)) -> Result<u32, ConfigError> {
+/// The policy of what is made of connects that fail, if it can work.
+pub(crate) fn policy_of(
+    (min, max): (Duration, Duration),
+    down_after: u32,
+) -> Result<Policy, ConfigError> {
+    if min.is_zero() {
+        return Err(ConfigError::Zero { setting: "backoff" });
+    }
+    if min > max {
+        return Err(ConfigError::BackoffReversed { min, max });
+    }
+    let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    Ok(Policy { backoff_min: nanos(min), backoff_max: nanos(max), down_after })
+}
+
+pub(crate) fn bound(
+    setting: &'static str,
+    value: usize,
+    (min, max): (u32, u32),
+) -> Result<u32, ConfigError> {
     let out_of_range =
         ConfigError::OutOfRange { setting, value, min: min as usize, max: max as usize };
     let fitting = u32::try_from(value).ok().filter(|value| (min..=max).contains(value));
@@ -167,6 +187,9 @@ where
         )?;
         // From here on others may change them again: what follows goes by those in force.
         inner.registry.resized(&inner.core);
+        // There may be room, or another minimum.
+        inner.registry.hasten_all();
+        inner.registry.ended.notify_waiters();
         Ok(())
     }
 }

@@ -23,21 +23,21 @@ pub struct Slot<C> {
 /// Who had a connection opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Opener {
-    /// One who has this place in the line, or has left it.
-    Place(Id),
+    /// One who has this place in the line, or has left it; or nobody.
+    Place(Option<Id>),
     /// Its first user.
     User,
 }
 
 impl<C> Slot<C> {
-    /// One that was opened for somebody in this place.
-    pub(crate) fn new(connection: C, permit: Permit, by: Id) -> Self {
+    /// One that was opened for somebody in this place, or for nobody.
+    pub(crate) fn new(connection: C, permit: Permit, by: Option<Id>) -> Self {
         Self { connection, permit, opener: Opener::Place(by) }
     }
 
     /// The one in this place gets it.
     pub(crate) fn received(&mut self, by: Id) {
-        if self.opener == Opener::Place(by) {
+        if self.opener == Opener::Place(Some(by)) {
             self.opener = Opener::User;
         }
     }

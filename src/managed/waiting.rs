@@ -67,6 +67,7 @@ where
         spell: Spell,
     ) -> Acquired<K, M> {
         let visit = self.registry.visit(group.members());
+        self.mind(&group, visit.desk);
         let mut found = found;
         // When it first has to wait, as good as now.
         let mut since = Some(spell.start);
@@ -148,7 +149,8 @@ where
         if self.core.is_closed() {
             return Err(AcquireError::Closed);
         }
-        if group.is_draining() {
+        let down = registry.policy.down_after > 0 && desk.refuses();
+        if down || group.is_draining() {
             return Err(AcquireError::GroupDown);
         }
         if patience.is_some() {
@@ -198,8 +200,9 @@ where
                     }
                     Poll::Ready(News::Grant(permit)) => {
                         let (inner, group) = (Arc::clone(self.inner), self.group.clone());
-                        let attempt = Attempt::new(inner, group, self.ticket.id, permit);
+                        let attempt = Attempt::new(inner, group, Some(self.ticket.id), permit);
                         drop(tokio::spawn(attempt.run()));
+                        self.inner.grow(self.group.members(), self.visit.desk);
                     }
                     Poll::Ready(News::Look) => {
                         if !self.look() {

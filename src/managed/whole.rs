@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
+use crate::managed::condition::Health;
 use crate::managed::error::Failure;
+use crate::managed::keeper::moment;
 use crate::managed::manager::Manager;
 use crate::managed::pool::{Inner, Pool};
 
@@ -43,6 +45,8 @@ pub struct GroupStatus {
     pub connections: usize,
     /// Callers that wait, with a connect under way for them or not.
     pub waiting: usize,
+    /// Whether connects to it succeed.
+    pub health: Health,
 }
 
 /// What came of [`Pool::drain`].
@@ -89,6 +93,8 @@ where
         for desk in self.inner.registry.all() {
             self.inner.registry.desk(desk).fail_all(Failure::Closed);
         }
+        self.inner.registry.agenda.clear();
+        self.inner.registry.ended.notify_waiters();
     }
 
     /// Whether the pool was closed.
@@ -162,15 +168,19 @@ where
         // A visit, so that the desk stays this peer's.
         let visit = self.inner.registry.visit(group.members());
         visit.desk().fail_all(Failure::GroupDown);
+        self.inner.registry.ended.notify_waiters();
+        self.inner.registry.hasten(visit.desk, moment());
     }
 
-    /// Takes a peer into service again.
+    /// Takes a peer into service again, whether it was drained, or is
+    /// [down](crate::managed::Builder::down_after) because connects have failed.
     pub fn resume_group<Q>(&self, key: &Q)
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
         self.inner.core.resume_group(key);
+        self.inner.revive(key);
     }
 
     /// Closes all idle connections.
@@ -248,6 +258,7 @@ where
             status.connections = state.connections() as usize;
             status.waiting = desk.waiting();
         }
+        status.health = self.inner.health(key);
         status
     }
 

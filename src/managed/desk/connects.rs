@@ -3,7 +3,6 @@
 use super::{Desk, Room, Ticket, Trade, after::After};
 use crate::managed::limits::Limits;
 use crate::managed::line::Id;
-use crate::managed::word::State;
 
 impl<T: Trade> Desk<T> {
     /// One who waits wants a connect from now on.
@@ -19,15 +18,17 @@ impl<T: Trade> Desk<T> {
     pub fn give_new(
         &self,
         lease: T::Lease,
-        by: Id,
+        by: impl Into<Option<Id>>,
         bounds: &Limits,
         make: impl Fn() -> T::Grant,
     ) -> Result<(), T::Lease> {
+        let by = by.into();
         let mut after = After::<T>::default();
         let mut room = self.lock();
         self.word.opened();
-        let given = self.hand_over(&mut room.line, lease, Some(by), &mut after);
-        room.line.reopen(by);
+        room.health.recover();
+        let given = self.hand_over(&mut room.line, lease, by, &mut after);
+        by.into_iter().for_each(|by| room.line.reopen(by));
         self.allot(&mut room, bounds, make, &mut after);
         given
     }
@@ -38,42 +39,20 @@ impl<T: Trade> Desk<T> {
         let mut after = After::<T>::default();
         let mut room = self.lock();
         self.word.opened();
+        room.health.recover();
         self.allot(&mut room, bounds, make, &mut after);
     }
 
-    /// A connect has failed. Its permit is freed.
-    ///
-    /// The one that it was for learns it, if it still waits. If the peer has nothing left,
-    /// no connection and no other connect, all learn it who wanted a connect: nothing
-    /// could serve them. If there are only other connects, these decide; none is started
-    /// in place of this one. If there are connections, the next one gets its turn.
+    /// As [`Desk::fail_and`], for models that do not care for the health of the peer.
+    #[cfg(slabpool_loom)]
     pub fn fail(
         &self,
         by: Id,
         failure: T::Failure,
         bounds: &Limits,
         make: impl Fn() -> T::Grant,
-    ) -> State {
-        let mut after = After::<T>::default();
-        let mut room = self.lock();
-        let Room { line, failures, last, .. } = &mut *room;
-        *failures += 1;
-        after.failure = last.replace(failure.clone());
-        if line.waits(by) {
-            after.note(line.resolve(by, Err(failure.clone())));
-        }
-        let state = self.word.free(true);
-        if state.connections() == 0 {
-            for id in line.all() {
-                if line.wants(id) {
-                    after.note(line.resolve(id, Err(failure.clone())));
-                }
-            }
-        } else if state.connections() > state.connecting() {
-            self.allot(&mut room, bounds, make, &mut after);
-        }
-        self.settle(&mut room.line, &mut after);
-        state
+    ) -> crate::managed::word::State {
+        self.fail_and(Some(by), failure, bounds, make, |_| None)
     }
 
     /// A permit came free, or there may be more of them.
@@ -100,7 +79,7 @@ impl<T: Trade> Desk<T> {
     ) {
         while self.word.load().may_connect(room.line.demand(), bounds.load()) {
             let Some(id) = room.line.next_wanting(T::is_late) else { return };
-            if !self.word.reserve(bounds.load()) {
+            if !self.reserve(room, bounds.load()) {
                 return;
             }
             after.wakers.extend(room.line.grant(id, make()));

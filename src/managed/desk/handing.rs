@@ -12,9 +12,9 @@ impl<T: Trade> Desk<T> {
     }
 
     /// Whether anybody would take a connection that was opened for this place.
-    pub fn has_taker(&self, by: Id) -> bool {
+    pub fn has_taker(&self, by: impl Into<Option<Id>>) -> bool {
         let mut room = self.lock();
-        room.line.waits_apart(by) || !room.line.is_empty()
+        by.into().is_some_and(|by| room.line.waits_apart(by)) || !room.line.is_empty()
     }
 
     /// Hands a connection that is idle to the first in the line, if there are both. `read`
