@@ -90,6 +90,8 @@ mod terms;
 mod time;
 mod token;
 mod trim;
+#[cfg(any(feature = "tokio", slabpool_loom))]
+mod unit;
 mod watch;
 
 pub use builder::Builder;

@@ -14,6 +14,7 @@ use crate::managed::line::Id;
 use crate::managed::manager::Manager;
 use crate::managed::pool::Inner;
 use crate::managed::slot::{Permit, Slot};
+use crate::unit::Unit;
 
 /// A connect under way. Whoever it was for may go; then it serves others.
 pub(crate) struct Attempt<K, M>
@@ -26,6 +27,8 @@ where
     pub by: Id,
     /// Until it has come to an end. Keeps the desk.
     pub permit: Option<Permit>,
+    /// The place of the connection in the pool, until it is there.
+    pub unit: Option<Unit<K, Slot<M::Connection>>>,
 }
 
 impl<K, M> Attempt<K, M>
@@ -46,23 +49,24 @@ where
     }
 
     fn succeed(&mut self, connection: M::Connection) {
-        let Some(permit) = self.permit.take() else { return };
+        let (Some(permit), Some(mut unit)) = (self.permit.take(), self.unit.take()) else { return };
         let (index, registry) = (permit.desk, &self.inner.registry);
         let desk = registry.desk(index);
         let slot = Slot::new(connection, permit.opened());
-        let make = || registry.permit(index);
+        let make = || registry.grant(index);
         if !desk.has_taker(self.by) {
-            return match self.group.put(slot) {
+            return match self.group.put_in(&mut unit, slot) {
                 Ok(_) => {
                     desk.shelved_new(registry.bounds, make);
                     if desk.word.load().is_waiting() {
                         registry.serve(&self.inner.core, index);
                     }
+                    registry.look_out(&self.inner.core);
                 }
                 Err(rejected) => self.rejected(rejected),
             };
         }
-        match self.group.insert_owned(slot) {
+        match self.group.insert_owned_in(&mut unit, slot) {
             Ok(lease) => {
                 if let Err(lease) = desk.give_new(lease, self.by, registry.bounds, make) {
                     self.inner.pass_on(lease);
@@ -90,10 +94,12 @@ where
     fn fail(&mut self, failure: Failure<M::Error>) {
         let Some(permit) = self.permit.take() else { return };
         let (index, registry) = (permit.desk, &self.inner.registry);
-        let make = || registry.permit(index);
+        let make = || registry.grant(index);
         permit.spend();
         let state = registry.desk(index).fail(self.by, failure, registry.bounds, make);
         registry.part(index, state);
+        // Last: what waits for a place gets this one.
+        drop(self.unit.take());
     }
 }
 

@@ -11,6 +11,7 @@ use crate::managed::error::ConfigError;
 use crate::managed::manager::Manager;
 use crate::managed::pool::{Inner, Pool};
 use crate::managed::registry::Registry;
+use crate::managed::room::Feeder;
 use crate::managed::slot::Slot;
 use crate::managed::word::{Bounds, CONNECTING_MAX, CONNECTIONS_MAX, WAITERS_MAX};
 use crate::pool::Pool as CorePool;
@@ -187,6 +188,8 @@ where
             .max_lifetime(LIFETIME)
             .probe(move |slot: &mut Slot<M::Connection>| asked.probe(slot));
         let core = (self.settings)(core).landing(Arc::clone(&registry) as _).build()?;
+        let feeder = Arc::new(Feeder::new(Arc::clone(&registry), &core));
+        core.engine().capacity.bequeath(feeder);
         Ok(Pool::from_inner(Inner {
             core,
             registry,

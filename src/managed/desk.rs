@@ -24,6 +24,7 @@
 mod after;
 mod connects;
 mod handing;
+mod starving;
 
 use std::fmt;
 use std::sync::PoisonError;
@@ -31,9 +32,11 @@ use std::task::{Context, Poll};
 
 use crate::core::arena::Record;
 use crate::managed::line::{Id, Left, Line, Polled};
+use crate::managed::starved::Turn;
 use crate::managed::word::{Bounds, Word};
 use crate::sync::{AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering};
 use after::After;
+pub use starving::Starving;
 
 /// What a desk deals in.
 pub trait Trade {
@@ -68,6 +71,8 @@ struct Room<T: Trade> {
     /// How many connects have failed, and how the last one did.
     failures: u64,
     last: Option<T::Failure>,
+    /// While the pool has no room for those who want a connect: no permits meanwhile.
+    starving: Option<Turn>,
 }
 
 /// How a caller joins.
@@ -115,6 +120,7 @@ impl<T: Trade> Desk<T> {
         let mut room = self.lock();
         let failures = room.failures;
         let nobody_before = room.line.next_wanting(T::is_late).is_none();
+        let nobody_before = nobody_before && room.starving.is_none();
         let may = how == Joins::Apart && nobody_before && !T::is_late(&who);
         if may && self.word.reserve(bounds) {
             return Ok(Ticket { id: room.line.join_apart(who, make()), failures });
@@ -162,6 +168,7 @@ impl<T: Trade> Desk<T> {
         for id in room.line.all() {
             after.note(room.line.resolve(id, Err(failure.clone())));
         }
+        room.starving = None;
         self.word.set_waiting(false);
     }
 
@@ -184,7 +191,10 @@ impl<T: Trade> Desk<T> {
 
     /// Gives up the desk. The caller owns it.
     pub fn clear(&self) {
-        let last = self.lock().last.take();
+        let mut room = self.lock();
+        room.starving = None;
+        let last = room.last.take();
+        drop(room);
         drop(last);
     }
 
@@ -200,7 +210,7 @@ impl<T: Trade> Default for Desk<T> {
         Self {
             word: Word::default(),
             hash: AtomicU64::new(0),
-            room: Mutex::new(Room { line: Line::default(), failures: 0, last: None }),
+            room: Mutex::new(Room { line: Line::default(), failures: 0, last: None, starving: None }),
             free_link: AtomicU32::new(0),
         }
     }

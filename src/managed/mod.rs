@@ -51,7 +51,10 @@ mod pool;
 #[cfg(feature = "tokio")]
 mod registry;
 #[cfg(feature = "tokio")]
+mod room;
+#[cfg(feature = "tokio")]
 mod slot;
+pub(crate) mod starved;
 #[cfg(feature = "tokio")]
 mod waiting;
 #[cfg(feature = "tokio")]

@@ -230,8 +230,12 @@ where
     /// After a release: serves whoever waits at this desk.
     #[inline(always)]
     pub(crate) fn look_at(&self, desk: u32) {
-        if self.inner.registry.desk(desk).word.load().is_waiting() {
-            self.inner.registry.serve(&self.inner.core, desk);
+        let registry = &self.inner.registry;
+        if registry.desk(desk).word.load().is_waiting() {
+            registry.serve(&self.inner.core, desk);
+        }
+        if registry.starved.is_hungry_after_push() {
+            registry.feed(&self.inner.core);
         }
     }
 }
@@ -251,6 +255,7 @@ where
             if desk.word.load().is_waiting() {
                 self.registry.serve(&self.core, index);
             }
+            self.registry.look_out(&self.core);
         }
     }
 }

@@ -20,7 +20,9 @@ use crate::group::Members;
 use crate::lease::{Lease, PooledOwned};
 use crate::managed::desk::{Desk, Trade};
 use crate::managed::error::Failure;
+use crate::managed::room::Grant;
 use crate::managed::slot::{Office, Permit, Slot};
+use crate::managed::starved::Starved;
 use crate::managed::word::{Bounds, State};
 use crate::pool::Pool;
 
@@ -39,7 +41,7 @@ pub(crate) struct Business<K, C, E>(PhantomData<fn(K, C, E)>);
 
 impl<K, C, E> Trade for Business<K, C, E> {
     type Waiter = Caller<K>;
-    type Grant = Permit;
+    type Grant = Grant<K, C>;
     type Lease = PooledOwned<K, Slot<C>>;
     type Failure = Failure<E>;
 
@@ -61,6 +63,8 @@ pub(crate) struct Registry<K, C, E> {
     pub bounds: Bounds,
     shards: Box<[Mutex<HashTable<Entry<K>>>]>,
     desks: Arena<Desk<Business<K, C, E>>>,
+    /// Those whose callers wait for room in the pool.
+    pub starved: Starved,
 }
 
 impl<K, C, E> Registry<K, C, E>
@@ -75,6 +79,7 @@ where
             bounds,
             shards: (0..1 << SHARD_BITS).map(|_| Mutex::default()).collect(),
             desks: Arena::new(),
+            starved: Starved::default(),
         })
     }
 
@@ -126,6 +131,11 @@ where
         Permit::new(office, desk)
     }
 
+    /// As [`Registry::permit`], for a connect that has no place in the pool yet.
+    pub fn grant(&self, desk: u32) -> Grant<K, C> {
+        Grant { permit: self.permit(desk), unit: None }
+    }
+
     /// Hands an idle connection, if there is one, to the first in the line.
     #[cold]
     pub fn serve(&self, pool: &Pool<K, Slot<C>>, index: u32) {
@@ -138,7 +148,10 @@ where
                 let raw = if any { engine.lease(&members) } else { None };
                 raw.map(|raw| Lease::new(pool.clone(), raw))
             },
-            Lease::release,
+            |lease| {
+                lease.release();
+                self.look_out(pool);
+            },
         );
     }
 
@@ -186,7 +199,7 @@ where
         let desk = self.desk(index);
         let state = desk.word.free(connecting);
         if state.is_waiting() {
-            desk.freed(self.bounds, || self.permit(index));
+            desk.freed(self.bounds, || self.grant(index));
         }
         self.part(index, state);
     }
@@ -205,6 +218,7 @@ where
 
     fn landed(&self, pool: &Pool<K, Slot<C>>, desk: u32) {
         self.serve(pool, desk);
+        self.look_out(pool);
     }
 }
 

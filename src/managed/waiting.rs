@@ -129,7 +129,7 @@ where
         };
         let (desk, registry) = (visit.desk(), &self.registry);
         let ticket = desk
-            .join(caller, how, registry.bounds, || registry.permit(visit.desk))
+            .join(caller, how, registry.bounds, || registry.grant(visit.desk))
             .map_err(|LineFull| AcquireError::TooManyWaiters {
                 waiters_max: registry.bounds.waiters as usize,
             })?;
@@ -147,7 +147,7 @@ where
             match timeout_at(first_wish, waiter.outcome()).await {
                 Ok(outcome) => return outcome,
                 Err(_elapsed) => {
-                    desk.want(ticket.id, registry.bounds, || registry.permit(visit.desk));
+                    desk.want(ticket.id, registry.bounds, || registry.grant(visit.desk));
                 }
             }
         }
@@ -186,12 +186,19 @@ where
             loop {
                 match self.visit.desk().poll(self.ticket.id, cx) {
                     Poll::Ready(News::Outcome(outcome)) => return Poll::Ready(outcome),
-                    Poll::Ready(News::Grant(permit)) => {
+                    Poll::Ready(News::Grant(grant)) => {
+                        let desk = (self.visit, self.group);
+                        let grant = match self.inner.furnish(grant, self.ticket.id, desk) {
+                            Ok(Some(grant)) => grant,
+                            Ok(None) => continue,
+                            Err(error) => return Poll::Ready(Err(error)),
+                        };
                         let attempt = Attempt {
                             inner: Arc::clone(self.inner),
                             group: self.group.clone(),
                             by: self.ticket.id,
-                            permit: Some(permit),
+                            permit: Some(grant.permit),
+                            unit: grant.unit,
                         };
                         drop(tokio::spawn(attempt.run()));
                     }

@@ -82,6 +82,11 @@ impl State {
         self.0 & WAITING != 0
     }
 
+    /// Whether both limits allow one more connection to be opened.
+    pub fn is_roomy(self, bounds: Bounds) -> bool {
+        self.connections() < bounds.connections && self.connecting() < bounds.connecting
+    }
+
     /// Whether the peer is nobody's (M2).
     pub fn is_empty(self) -> bool {
         self.0 == 0
@@ -122,10 +127,7 @@ impl Word {
         // one of them comes first.
         self.0
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
-                let state = State(word);
-                let roomy = state.connections() < bounds.connections
-                    && state.connecting() < bounds.connecting;
-                roomy.then_some(word + CONNECTION_ONE + CONNECTING_ONE)
+                State(word).is_roomy(bounds).then_some(word + CONNECTION_ONE + CONNECTING_ONE)
             })
             .is_ok()
     }

@@ -55,7 +55,7 @@ impl<T: Trade> Desk<T> {
     ) -> State {
         let mut after = After::<T>::default();
         let mut room = self.lock();
-        let Room { line, failures, last } = &mut *room;
+        let Room { line, failures, last, .. } = &mut *room;
         *failures += 1;
         after.failure = last.replace(failure.clone());
         if line.waits(by) {
@@ -97,6 +97,9 @@ impl<T: Trade> Desk<T> {
         make: impl Fn() -> T::Grant,
         after: &mut After<T>,
     ) {
+        if room.starving.is_some() {
+            return;
+        }
         while room.line.demand() > self.word.load().connecting() as usize {
             let Some(id) = room.line.next_wanting(T::is_late) else { return };
             if !self.word.reserve(bounds) {

@@ -1,0 +1,161 @@
+//! Who waits for room in the whole pool: the desks whose callers may connect by the limits
+//! of their peer, and find that all that the pool may hold is in use.
+//!
+//! # The handshake
+//!
+//! As at a [desk](super::desk): who starves *stands in the queue first, and looks then*;
+//! whoever makes room *makes it first, and looks at the queue then*. Between the two steps
+//! each of them has a fence, so that one of the two sees the other:
+//!
+//! * who starves writes `hungry`, and looks for free places and idle connections then;
+//! * whoever closes a connection, gives up a place or raises the capacity changes the
+//!   capacity's word, and looks at `hungry` then;
+//! * whoever makes a connection idle writes the state of its seat, and looks at `hungry`
+//!   then, because an idle connection can be closed to make room.
+//!
+//! Whoever sees it *feeds* ([`Starved::feed`]): takes a place, and hands it to the desk
+//! that starves for longest, so that nobody who comes later gets in between. A place that
+//! nobody takes frees itself, which is the next occasion to feed.
+
+use std::collections::BTreeMap;
+use std::sync::PoisonError;
+
+use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering, fence};
+
+/// A desk's turn in the queue: who has the least is first.
+pub type Turn = u64;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Starved {
+    /// Whether anybody is in the queue. Changes under its lock alone.
+    hungry: AtomicBool,
+    queue: Mutex<Queue>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    next: Turn,
+    desks: BTreeMap<Turn, u32>,
+}
+
+/// What feeding needs to know of desks and places.
+pub trait Larder {
+    /// A place in the pool, which frees itself when it is dropped.
+    type Unit;
+
+    /// Whether a desk still starves, with this turn. If not, it leaves the queue.
+    fn starves(&self, turn: Turn, desk: u32) -> bool;
+
+    /// A place, if one can be had. Called without a lock; may run code of the user.
+    fn take(&self) -> Option<Self::Unit>;
+
+    /// Hands a place to a desk whose turn it was. Gives it back if it is not needed.
+    fn hand(&self, turn: Turn, desk: u32, unit: Self::Unit) -> Option<Self::Unit>;
+}
+
+impl Default for Starved {
+    fn default() -> Self {
+        Self { hungry: AtomicBool::new(false), queue: Mutex::new(Queue::default()) }
+    }
+}
+
+impl Starved {
+    /// A desk joins the queue. The caller holds the lock of its line, and feeds after
+    /// that.
+    pub fn enrol(&self, desk: u32) -> Turn {
+        let mut queue = self.lock();
+        let turn = queue.next;
+        queue.next += 1;
+        queue.desks.insert(turn, desk);
+        // Relaxed: the fences are between this and what either side does next.
+        self.hungry.store(true, Ordering::Relaxed);
+        turn
+    }
+
+    /// Whether anybody starves, for one who might overtake.
+    pub fn is_hungry(&self) -> bool {
+        // Relaxed: whoever comes too early for it has come first.
+        self.hungry.load(Ordering::Relaxed)
+    }
+
+    /// As [`Starved::is_hungry`], for one who has just made room.
+    pub fn is_hungry_now(&self) -> bool {
+        // SeqCst: pairs with the fence in `feed`.
+        fence(Ordering::SeqCst);
+        self.hungry.load(Ordering::Relaxed)
+    }
+
+    /// As [`Starved::is_hungry_now`], for one whose last change of anything shared was a
+    /// read-modify-write: a release, which has pushed its ticket.
+    #[inline(always)]
+    pub fn is_hungry_after_push(&self) -> bool {
+        push_fence();
+        self.hungry.load(Ordering::Relaxed)
+    }
+
+    /// Hands out places for as long as there are any, and desks that starve.
+    #[cold]
+    pub fn feed<L: Larder>(&self, larder: &L) {
+        while let Some((turn, desk)) = self.first() {
+            // Before anything is closed for it.
+            if !larder.starves(turn, desk) {
+                self.strike(turn);
+                continue;
+            }
+            // SeqCst: pairs with those in `is_hungry_now` and `push_fence`. Either whoever
+            // makes room sees that somebody starves, or the room is seen here.
+            fence(Ordering::SeqCst);
+            let Some(mut unit) = larder.take() else { return };
+            while let Some((turn, desk)) = self.pop() {
+                match larder.hand(turn, desk, unit) {
+                    Some(left) => unit = left,
+                    None => break,
+                }
+            }
+        }
+    }
+
+    fn first(&self) -> Option<(Turn, u32)> {
+        self.lock().desks.first_key_value().map(|(&turn, &desk)| (turn, desk))
+    }
+
+    fn pop(&self) -> Option<(Turn, u32)> {
+        let mut queue = self.lock();
+        let first = queue.desks.pop_first();
+        self.note(&queue);
+        first
+    }
+
+    fn strike(&self, turn: Turn) {
+        let mut queue = self.lock();
+        queue.desks.remove(&turn);
+        self.note(&queue);
+    }
+
+    fn note(&self, queue: &Queue) {
+        if queue.desks.is_empty() {
+            // Relaxed: as in `enrol`.
+            self.hungry.store(false, Ordering::Relaxed);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // Nothing under the lock can fail half-way.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A fence, for one whose last change of anything shared was a read-modify-write.
+///
+/// On x86 that is a full fence already: every one of them is a locked instruction, after
+/// which a load is not done early. The language does not promise it, so the compiler is
+/// kept from moving the load, and all others, models too, get a fence that it does promise.
+#[inline(always)]
+fn push_fence() {
+    if cfg!(all(any(target_arch = "x86_64", target_arch = "x86"), not(slabpool_loom), not(miri))) {
+        std::sync::atomic::compiler_fence(Ordering::SeqCst);
+    } else {
+        fence(Ordering::SeqCst);
+    }
+}
