@@ -140,6 +140,9 @@ where
     #[cold]
     pub fn serve(&self, pool: &Pool<K, Slot<C>>, index: u32) {
         let engine = pool.engine();
+        // Where all is handed over nothing stays idle, and maintenance would never find
+        // what a lowered capacity has made too many.
+        engine.shrink(1);
         self.desk(index).serve(
             |caller| Arc::clone(&caller.members),
             |members| {

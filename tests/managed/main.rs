@@ -5,6 +5,7 @@
 #![cfg(feature = "tokio")]
 
 mod cancel;
+mod capacity;
 mod connects;
 mod ends;
 mod limits;
