@@ -159,9 +159,16 @@ impl Capacity {
     }
 
     /// There may be room, or less of it.
+    #[inline(always)]
     pub fn tell(&self) {
-        if let Some(heir) = self.heir.get() {
+        /// Out of the way of those who have no heir.
+        #[cold]
+        #[inline(never)]
+        fn freed(heir: &Arc<dyn Heir>) {
             heir.freed();
+        }
+        if let Some(heir) = self.heir.get() {
+            freed(heir);
         }
     }
 

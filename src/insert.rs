@@ -42,18 +42,19 @@ impl<K, C> Engine<K, C> {
         group: Arc<Members<K>>,
         connection: C,
     ) -> Result<RawLease<K, C>, Rejected<C>> {
-        self.insert_in(group, connection, &mut None)
+        self.insert_in(group, connection, || self.reserve())
     }
 
-    /// As [`Engine::insert`], with a permit that was reserved before. It is left where it
-    /// is if the connection is rejected.
-    pub fn insert_in(
-        &self,
+    /// As [`Engine::insert`], with a permit from somewhere else. It is asked for last: if
+    /// it is there, the connection is not rejected.
+    #[inline(always)]
+    pub fn insert_in<'a>(
+        &'a self,
         group: Arc<Members<K>>,
         connection: C,
-        reserved: &mut Option<Permit<'_>>,
+        permit: impl FnOnce() -> Option<Permit<'a>>,
     ) -> Result<RawLease<K, C>, Rejected<C>> {
-        let admitted = self.admit(group, connection, Terms::NONE, Start::Leased, reserved)?;
+        let admitted = self.admit(group, connection, Terms::NONE, Start::Leased, permit)?;
         let seat = self.core.seats.get(admitted.seat);
         seat.state.occupy_leased(admitted.incarnation);
         self.schedule_first(admitted.seat);
@@ -68,22 +69,23 @@ impl<K, C> Engine<K, C> {
         connection: C,
         options: PutOptions,
     ) -> Result<Token, Rejected<C>> {
-        self.put_in(group, connection, options, &mut None)
+        self.put_in(group, connection, options, || self.reserve())
     }
 
     /// As [`Engine::put`], with a permit, as in [`Engine::insert_in`].
-    pub fn put_in(
-        &self,
+    #[inline(always)]
+    pub fn put_in<'a>(
+        &'a self,
         group: Arc<Members<K>>,
         connection: C,
         options: PutOptions,
-        reserved: &mut Option<Permit<'_>>,
+        permit: impl FnOnce() -> Option<Permit<'a>>,
     ) -> Result<Token, Rejected<C>> {
         let cap = group.limits.max_idle();
         // SAFETY: the caller holds the pool, and with it the stock (N1).
         let lanes = unsafe { group.lanes.lasting() };
         let Admitted { place, seat: index, ticket, incarnation, serial } =
-            self.admit(group, connection, Terms::from(options), Start::Idle, reserved)?;
+            self.admit(group, connection, Terms::from(options), Start::Idle, permit)?;
         let token = Token { serial, key: place.key };
         let seat = self.core.seats.get(index);
         let claim = Claim { seat: index, incarnation };
@@ -105,13 +107,13 @@ impl<K, C> Engine<K, C> {
         Ok(token)
     }
 
-    fn admit(
-        &self,
+    fn admit<'a>(
+        &'a self,
         group: Arc<Members<K>>,
         connection: C,
         terms: Terms,
         start: Start,
-        reserved: &mut Option<Permit<'_>>,
+        permit: impl FnOnce() -> Option<Permit<'a>>,
     ) -> Result<Admitted<K, C>, Rejected<C>> {
         let generation = match self.admission(&group, terms, start) {
             Ok(generation) => generation,
@@ -131,11 +133,7 @@ impl<K, C> Engine<K, C> {
             let reason = RejectReason::TooManyThreads { threads_max: THREADS_MAX };
             return Err(self.reject(connection, reason));
         };
-        let permit = match reserved.take() {
-            None => self.reserve(),
-            permit => permit,
-        };
-        match permit {
+        match permit() {
             Some(permit) => Ok(self.seat(&group, place, terms, start, generation, permit)),
             None => {
                 // SAFETY: pinned (R1), and nobody else knows of it.

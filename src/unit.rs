@@ -1,19 +1,26 @@
 //! A place in the pool that is taken before its connection is there.
 
 use std::fmt;
+#[cfg(feature = "tokio")]
 use std::hash::Hash;
 
+#[cfg(feature = "tokio")]
 use crate::capacity::Permit;
+#[cfg(feature = "tokio")]
 use crate::error::Rejected;
+#[cfg(feature = "tokio")]
 use crate::handle::Group;
+#[cfg(feature = "tokio")]
 use crate::lease::{Lease, PooledOwned};
 use crate::pool::Pool;
+#[cfg(feature = "tokio")]
 use crate::settings::PutOptions;
+#[cfg(feature = "tokio")]
 use crate::token::Token;
 
 /// One of the capacity of a pool, kept for a connection that is being opened. It frees
 /// itself when it is dropped.
-pub(crate) struct Unit<K, C> {
+pub struct Unit<K, C> {
     /// Until a connection has come into this place.
     pool: Option<Pool<K, C>>,
 }
@@ -31,8 +38,9 @@ impl<K, C> Unit<K, C> {
         Some(unit)
     }
 
-    /// Brings a connection into this place, by way of `enter`, which leaves the permit
-    /// where it is if it rejects the connection. Then the place stays taken.
+    /// Brings a connection into this place, by way of `enter`, which is given the permit
+    /// for it. If it does not use that, the place stays taken.
+    #[cfg(feature = "tokio")]
     fn fill<R>(&mut self, enter: impl FnOnce(&Pool<K, C>, &mut Option<Permit<'_>>) -> R) -> R {
         let pool = self.pool.take().expect("a place is filled once");
         let mut permit = Some(pool.engine().capacity.reclaim());
@@ -58,6 +66,7 @@ impl<K, C> fmt::Debug for Unit<K, C> {
     }
 }
 
+#[cfg(feature = "tokio")]
 impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Group<K, C> {
     /// As [`Group::insert_owned`], in a place that was taken before; it is still taken if
     /// the connection is rejected.
@@ -68,7 +77,7 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Group<K, C> {
     ) -> Result<PooledOwned<K, C>, Rejected<C>> {
         self.pool().wake_reaper();
         let raw = unit.fill(|pool, permit| {
-            pool.engine().insert_in(self.enter(), connection, permit)
+            pool.engine().insert_in(self.enter(), connection, || permit.take())
         })?;
         Ok(Lease::new(self.pool().clone(), raw))
     }
@@ -81,7 +90,7 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Group<K, C> {
     ) -> Result<Token, Rejected<C>> {
         self.pool().wake_reaper();
         unit.fill(|pool, permit| {
-            pool.engine().put_in(self.enter(), connection, PutOptions::default(), permit)
+            pool.engine().put_in(self.enter(), connection, PutOptions::default(), || permit.take())
         })
     }
 }

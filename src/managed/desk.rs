@@ -210,7 +210,12 @@ impl<T: Trade> Default for Desk<T> {
         Self {
             word: Word::default(),
             hash: AtomicU64::new(0),
-            room: Mutex::new(Room { line: Line::default(), failures: 0, last: None, starving: None }),
+            room: Mutex::new(Room {
+                line: Line::default(),
+                failures: 0,
+                last: None,
+                starving: None,
+            }),
             free_link: AtomicU32::new(0),
         }
     }

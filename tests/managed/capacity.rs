@@ -9,9 +9,7 @@ use slabpool::managed::{AcquireError, Builder, OnMiss};
 use slabpool::{Clock, GroupSettings, RejectReason};
 use tokio::time::Instant;
 
-use crate::support::{
-    Leased, MS, Mode, Peer, Refused, SECOND, TestPool, builder, settle, spawn,
-};
+use crate::support::{Leased, MS, Mode, Peer, Refused, SECOND, TestPool, builder, settle, spawn};
 
 /// A pool that holds so many, and never closes any for its age.
 fn of(peer: &Peer, capacity: usize) -> Builder<u32, Peer> {
@@ -448,7 +446,8 @@ async fn a_pool_that_may_hold_nothing() {
 /// Those who wait for room count as those who wait for anything else do.
 #[tokio::test(start_paused = true)]
 async fn only_so_many_wait_for_room() {
-    for (on_miss, at_once) in [(OnMiss::Race, false), (OnMiss::Connect, false), (OnMiss::Race, true)]
+    for (on_miss, at_once) in
+        [(OnMiss::Race, false), (OnMiss::Connect, false), (OnMiss::Race, true)]
     {
         let peer = Peer::new();
         let pool = of(&peer, 1).on_miss(on_miss).max_waiters_per_group(2).build().unwrap();
@@ -488,7 +487,9 @@ async fn what_is_kept_idle_makes_room_too() {
     let peer = Peer::new();
     let pool = of(&peer, 1)
         .settings(|pool| {
-            pool.capacity(1).spawn_reaper(false).group_settings(|_| GroupSettings::new().min_idle(1))
+            pool.capacity(1)
+                .spawn_reaper(false)
+                .group_settings(|_| GroupSettings::new().min_idle(1))
         })
         .build()
         .unwrap();
@@ -572,7 +573,9 @@ async fn where_every_connect_fails() {
     peer.set(Mode::Fail(5 * MS));
     let tasks: Vec<_> = (0..400).map(|task| spawn(&pool, task % 20)).collect();
     for task in tasks {
-        assert!(matches!(task.await.unwrap(), Err(AcquireError::Connect(error)) if *error != Refused(usize::MAX)));
+        assert!(
+            matches!(task.await.unwrap(), Err(AcquireError::Connect(error)) if *error != Refused(usize::MAX))
+        );
     }
     assert_eq!((peer.peak(), peer.open(), pool.status().groups), (4, 0, 0));
     peer.set(Mode::Open(Duration::ZERO));
