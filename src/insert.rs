@@ -34,6 +34,16 @@ enum Start {
     Idle,
 }
 
+/// When the permit of a connection is reserved.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reserves {
+    /// When it is there.
+    Now,
+    /// Before it was opened.
+    #[cfg_attr(not(feature = "tokio"), expect(dead_code, reason = "nothing is opened"))]
+    Before,
+}
+
 impl<K, C> Engine<K, C> {
     /// Takes a connection and leases it at once. The caller has entered the group
     /// for it.
@@ -42,19 +52,19 @@ impl<K, C> Engine<K, C> {
         group: Arc<Members<K>>,
         connection: C,
     ) -> Result<RawLease<K, C>, Rejected<C>> {
-        self.insert_in(group, connection, || self.reserve())
+        self.insert_in(group, connection, Reserves::Now)
     }
 
-    /// As [`Engine::insert`], with a permit from somewhere else. It is asked for last: if
-    /// it is there, the connection is not rejected.
+    /// As [`Engine::insert`], perhaps with a permit that was reserved before. If the
+    /// connection is rejected, that still is with whoever has reserved it.
     #[inline(always)]
-    pub fn insert_in<'a>(
-        &'a self,
+    pub fn insert_in(
+        &self,
         group: Arc<Members<K>>,
         connection: C,
-        permit: impl FnOnce() -> Option<Permit<'a>>,
+        reserves: Reserves,
     ) -> Result<RawLease<K, C>, Rejected<C>> {
-        let admitted = self.admit(group, connection, Terms::NONE, Start::Leased, permit)?;
+        let admitted = self.admit(group, connection, Terms::NONE, Start::Leased, reserves)?;
         let seat = self.core.seats.get(admitted.seat);
         seat.state.occupy_leased(admitted.incarnation);
         self.schedule_first(admitted.seat);
@@ -69,23 +79,23 @@ impl<K, C> Engine<K, C> {
         connection: C,
         options: PutOptions,
     ) -> Result<Token, Rejected<C>> {
-        self.put_in(group, connection, options, || self.reserve())
+        self.put_in(group, connection, options, Reserves::Now)
     }
 
     /// As [`Engine::put`], with a permit, as in [`Engine::insert_in`].
     #[inline(always)]
-    pub fn put_in<'a>(
-        &'a self,
+    pub fn put_in(
+        &self,
         group: Arc<Members<K>>,
         connection: C,
         options: PutOptions,
-        permit: impl FnOnce() -> Option<Permit<'a>>,
+        reserves: Reserves,
     ) -> Result<Token, Rejected<C>> {
         let cap = group.limits.max_idle();
         // SAFETY: the caller holds the pool, and with it the stock (N1).
         let lanes = unsafe { group.lanes.lasting() };
         let Admitted { place, seat: index, ticket, incarnation, serial } =
-            self.admit(group, connection, Terms::from(options), Start::Idle, permit)?;
+            self.admit(group, connection, Terms::from(options), Start::Idle, reserves)?;
         let token = Token { serial, key: place.key };
         let seat = self.core.seats.get(index);
         let claim = Claim { seat: index, incarnation };
@@ -107,13 +117,13 @@ impl<K, C> Engine<K, C> {
         Ok(token)
     }
 
-    fn admit<'a>(
-        &'a self,
+    fn admit(
+        &self,
         group: Arc<Members<K>>,
         connection: C,
         terms: Terms,
         start: Start,
-        permit: impl FnOnce() -> Option<Permit<'a>>,
+        reserves: Reserves,
     ) -> Result<Admitted<K, C>, Rejected<C>> {
         let generation = match self.admission(&group, terms, start) {
             Ok(generation) => generation,
@@ -133,7 +143,11 @@ impl<K, C> Engine<K, C> {
             let reason = RejectReason::TooManyThreads { threads_max: THREADS_MAX };
             return Err(self.reject(connection, reason));
         };
-        match permit() {
+        let permit = match reserves {
+            Reserves::Now => self.reserve(),
+            Reserves::Before => Some(self.capacity.reclaim()),
+        };
+        match permit {
             Some(permit) => Ok(self.seat(&group, place, terms, start, generation, permit)),
             None => {
                 // SAFETY: pinned (R1), and nobody else knows of it.

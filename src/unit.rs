@@ -5,11 +5,11 @@ use std::fmt;
 use std::hash::Hash;
 
 #[cfg(feature = "tokio")]
-use crate::capacity::Permit;
-#[cfg(feature = "tokio")]
 use crate::error::Rejected;
 #[cfg(feature = "tokio")]
 use crate::handle::Group;
+#[cfg(feature = "tokio")]
+use crate::insert::Reserves;
 #[cfg(feature = "tokio")]
 use crate::lease::{Lease, PooledOwned};
 use crate::pool::Pool;
@@ -38,16 +38,16 @@ impl<K, C> Unit<K, C> {
         Some(unit)
     }
 
-    /// Brings a connection into this place, by way of `enter`, which is given the permit
-    /// for it. If it does not use that, the place stays taken.
+    /// Brings a connection into this place, by way of `enter`, which takes the permit for
+    /// it. If the connection is rejected, the place stays taken.
     #[cfg(feature = "tokio")]
-    fn fill<R>(&mut self, enter: impl FnOnce(&Pool<K, C>, &mut Option<Permit<'_>>) -> R) -> R {
+    fn fill<R>(
+        &mut self,
+        enter: impl FnOnce(&Pool<K, C>) -> Result<R, Rejected<C>>,
+    ) -> Result<R, Rejected<C>> {
         let pool = self.pool.take().expect("a place is filled once");
-        let mut permit = Some(pool.engine().capacity.reclaim());
-        let entered = enter(&pool, &mut permit);
-        let unused = permit.take().map(Permit::leave).is_some();
-        drop(permit);
-        self.pool = unused.then_some(pool);
+        let entered = enter(&pool);
+        self.pool = entered.is_err().then_some(pool);
         entered
     }
 }
@@ -76,9 +76,8 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Group<K, C> {
         connection: C,
     ) -> Result<PooledOwned<K, C>, Rejected<C>> {
         self.pool().wake_reaper();
-        let raw = unit.fill(|pool, permit| {
-            pool.engine().insert_in(self.enter(), connection, || permit.take())
-        })?;
+        let raw =
+            unit.fill(|pool| pool.engine().insert_in(self.enter(), connection, Reserves::Before))?;
         Ok(Lease::new(self.pool().clone(), raw))
     }
 
@@ -89,8 +88,8 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Group<K, C> {
         connection: C,
     ) -> Result<Token, Rejected<C>> {
         self.pool().wake_reaper();
-        unit.fill(|pool, permit| {
-            pool.engine().put_in(self.enter(), connection, PutOptions::default(), || permit.take())
+        unit.fill(|pool| {
+            pool.engine().put_in(self.enter(), connection, PutOptions::default(), Reserves::Before)
         })
     }
 }
