@@ -11,5 +11,6 @@ mod ends;
 mod limits;
 mod line;
 mod misses;
+mod scarce;
 mod support;
 mod threads;
