@@ -58,10 +58,7 @@ where
             return match self.group.put_in(&mut unit, slot) {
                 Ok(_) => {
                     desk.shelved_new(registry.bounds, make);
-                    if desk.word.load().is_waiting() {
-                        registry.serve(&self.inner.core, index);
-                    }
-                    registry.look_out(&self.inner.core);
+                    registry.attend(&self.inner.core, index);
                 }
                 Err(rejected) => self.rejected(rejected),
             };

@@ -231,11 +231,10 @@ where
     #[inline(always)]
     pub(crate) fn look_at(&self, desk: u32) {
         let registry = &self.inner.registry;
-        if registry.desk(desk).word.load().is_waiting() {
-            registry.serve(&self.inner.core, desk);
-        }
-        if registry.starved.is_hungry_after_push() {
-            registry.feed(&self.inner.core);
+        // Both after the push.
+        let waiting = registry.desk(desk).word.load().is_waiting();
+        if registry.starved.is_hungry_after_push() || waiting {
+            registry.attend(&self.inner.core, desk);
         }
     }
 }
@@ -252,10 +251,7 @@ where
         let desk = self.registry.desk(index);
         if let Err(lease) = desk.give(lease) {
             lease.release();
-            if desk.word.load().is_waiting() {
-                self.registry.serve(&self.core, index);
-            }
-            self.registry.look_out(&self.core);
+            self.registry.attend(&self.core, index);
         }
     }
 }

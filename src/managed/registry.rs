@@ -220,8 +220,7 @@ where
     }
 
     fn landed(&self, pool: &Pool<K, Slot<C>>, desk: u32) {
-        self.serve(pool, desk);
-        self.look_out(pool);
+        self.attend(pool, desk);
     }
 }
 

@@ -34,6 +34,19 @@ where
     C: Send + 'static,
     E: Send + Sync + 'static,
 {
+    /// After a connection of this desk has become idle, and somebody waits, here or for
+    /// room: hands it over, or closes it to make room.
+    #[cold]
+    pub fn attend(&self, pool: &Pool<K, Slot<C>>, index: u32) {
+        if self.desk(index).word.load().is_waiting() {
+            if self.starved.is_hungry() {
+                self.starved.feed_others(&Feed { registry: self, pool }, index);
+            }
+            self.serve(pool, index);
+        }
+        self.look_out(pool);
+    }
+
     /// After something has become idle, or a place free: feeds those who starve.
     pub fn look_out(&self, pool: &Pool<K, Slot<C>>) {
         if self.starved.is_hungry_now() {

@@ -16,11 +16,18 @@
 //! Whoever sees it *feeds* ([`Starved::feed`]): takes a place, and hands it to the desk
 //! that starves for longest, so that nobody who comes later gets in between. A place that
 //! nobody takes frees itself, which is the next occasion to feed.
+//!
+//! A connection that is released goes to its own peer's line first, since that costs no
+//! connect. But not for ever: no more than [`PASSED_MAX`] times in a row past others that
+//! starve.
 
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
 
-use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering, fence};
+use crate::sync::{AtomicBool, AtomicU32, Mutex, MutexGuard, Ordering, fence};
+
+/// So many connections in a row may stay with their peers while others starve for room.
+const PASSED_MAX: u32 = 16;
 
 /// A desk's turn in the queue: who has the least is first.
 pub type Turn = u64;
@@ -30,6 +37,8 @@ pub type Turn = u64;
 pub struct Starved {
     /// Whether anybody is in the queue. Changes under its lock alone.
     hungry: AtomicBool,
+    /// How many connections were left to their own peers since somebody was fed.
+    passed: AtomicU32,
     queue: Mutex<Queue>,
 }
 
@@ -56,7 +65,11 @@ pub trait Larder {
 
 impl Default for Starved {
     fn default() -> Self {
-        Self { hungry: AtomicBool::new(false), queue: Mutex::new(Queue::default()) }
+        Self {
+            hungry: AtomicBool::new(false),
+            passed: AtomicU32::new(0),
+            queue: Mutex::new(Queue::default()),
+        }
     }
 }
 
@@ -97,7 +110,23 @@ impl Starved {
     /// Hands out places for as long as there are any, and desks that starve.
     #[cold]
     pub fn feed<L: Larder>(&self, larder: &L) {
-        while let Some((turn, desk)) = self.first() {
+        while self.feed_one(larder, None) {}
+    }
+
+    /// A connection of this desk has come back, and others wait for it there: feeds one of
+    /// those who starve elsewhere, if they were passed over often enough.
+    #[cold]
+    pub fn feed_others<L: Larder>(&self, larder: &L, own: u32) {
+        // Relaxed, all of them: any order will do, and a count more or less.
+        if self.passed.fetch_add(1, Ordering::Relaxed) >= PASSED_MAX {
+            self.feed_one(larder, Some(own));
+        }
+    }
+
+    /// Hands out a place, if there is one. `spared` is not given any. True if there may be
+    /// more to do.
+    fn feed_one<L: Larder>(&self, larder: &L, spared: Option<u32>) -> bool {
+        while let Some((turn, desk)) = self.first(spared) {
             // Before anything is closed for it.
             if !larder.starves(turn, desk) {
                 self.strike(turn);
@@ -106,25 +135,31 @@ impl Starved {
             // SeqCst: pairs with those in `is_hungry_now` and `push_fence`. Either whoever
             // makes room sees that somebody starves, or the room is seen here.
             fence(Ordering::SeqCst);
-            let Some(mut unit) = larder.take() else { return };
-            while let Some((turn, desk)) = self.pop() {
+            let Some(mut unit) = larder.take() else { return false };
+            while let Some((turn, desk)) = self.pop(spared) {
                 match larder.hand(turn, desk, unit) {
                     Some(left) => unit = left,
-                    None => break,
+                    None => {
+                        self.passed.store(0, Ordering::Relaxed);
+                        return true;
+                    }
                 }
             }
+            // Nobody took it: it frees itself here.
         }
+        false
     }
 
-    fn first(&self) -> Option<(Turn, u32)> {
-        self.lock().desks.first_key_value().map(|(&turn, &desk)| (turn, desk))
+    fn first(&self, spared: Option<u32>) -> Option<(Turn, u32)> {
+        self.lock().first(spared)
     }
 
-    fn pop(&self) -> Option<(Turn, u32)> {
+    fn pop(&self, spared: Option<u32>) -> Option<(Turn, u32)> {
         let mut queue = self.lock();
-        let first = queue.desks.pop_first();
+        let first = queue.first(spared)?;
+        queue.desks.remove(&first.0);
         self.note(&queue);
-        first
+        Some(first)
     }
 
     fn strike(&self, turn: Turn) {
@@ -143,6 +178,14 @@ impl Starved {
     fn lock(&self) -> MutexGuard<'_, Queue> {
         // Nothing under the lock can fail half-way.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue {
+    /// The first desk, but for this one.
+    fn first(&self, spared: Option<u32>) -> Option<(Turn, u32)> {
+        let mut desks = self.desks.iter().map(|(&turn, &desk)| (turn, desk));
+        desks.find(|&(_, desk)| Some(desk) != spared)
     }
 }
 

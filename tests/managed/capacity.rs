@@ -224,6 +224,40 @@ async fn peers_take_turns() {
     assert_pool(&pool, 0, 0, 0, 0);
 }
 
+/// A peer whose own callers always wait for what it returns does not keep it for ever: after
+/// 16 hand-overs it is another one's turn.
+#[tokio::test(start_paused = true)]
+async fn a_busy_peer_does_not_starve_others() {
+    let peer = Peer::new();
+    let pool = of(&peer, 1).acquire_timeout(600 * SECOND).build().unwrap();
+    let held = lease(&pool, 1).await;
+    let handed = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    for _ in 0..4 {
+        let (pool, handed) = (pool.clone(), handed.clone());
+        tokio::spawn(async move {
+            loop {
+                let lease = lease(&pool, 1).await;
+                handed.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                tokio::time::sleep(MS).await;
+                lease.release();
+            }
+        });
+    }
+    settle().await;
+    let others = [spawn(&pool, 2), spawn(&pool, 3)];
+    settle().await;
+    held.release();
+    for (turn, other) in others.into_iter().enumerate() {
+        let got = other.await.unwrap().unwrap();
+        let handed = handed.load(std::sync::atomic::Ordering::SeqCst);
+        // And one for its own turn, when that comes.
+        assert!(handed <= 17 * (turn + 1), "{handed} went first");
+        assert!(handed >= 8 * (turn + 1), "it costs a connect, and so is not done for each");
+        got.release();
+    }
+    assert_eq!(peer.peak(), 1);
+}
+
 /// Who comes when others wait for room does not overtake them, whatever comes free.
 #[tokio::test(start_paused = true)]
 async fn a_newcomer_does_not_overtake() {

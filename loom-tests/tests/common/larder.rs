@@ -148,12 +148,17 @@ fn serve(world: &Rc<World>, peer: usize) {
 pub fn release(world: &Rc<World>, peer: usize, lease: Lease) {
     lease.touch();
     lease.release();
+    let waiting = world.peers[peer].desk.word.load().is_waiting();
+    if !world.starved.is_hungry_after_push() && !waiting {
+        return;
+    }
     if world.peers[peer].desk.word.load().is_waiting() {
+        if world.starved.is_hungry() {
+            world.starved.feed_others(&Room(world), peer as u32);
+        }
         serve(world, peer);
     }
-    if world.starved.is_hungry_after_push() {
-        world.starved.feed(&Room(world));
-    }
+    look_out(world);
     // The permit of a connection that was closed for others is freed by the connection
     // itself, which those of models do not know: see `settle`.
 }
