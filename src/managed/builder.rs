@@ -78,6 +78,14 @@ where
     /// that builder, but for a lifetime of 30 minutes, and a probe that asks the
     /// [`Manager`].
     ///
+    /// The [capacity](crate::Builder::capacity) is over all groups, and counts what is idle,
+    /// leased and being opened. Where it is used up, a connect closes the idle connection
+    /// released longest ago, whosever it is, also one of `min_idle_per_group`. If none is
+    /// idle its caller waits, and groups take turns for what comes free. A connection that
+    /// is released goes to callers of its own group first, at most 16 times in a row past
+    /// others that wait for room. With a capacity of 0 an acquire ends at once in
+    /// [`Rejected`](crate::managed::AcquireError::Rejected).
+    ///
     /// ```
     /// use std::time::Duration;
     /// use slabpool::managed::Pool;

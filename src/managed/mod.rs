@@ -33,6 +33,9 @@
 //! * *A permit for each connection*, which is freed when the connection is closed, wherever
 //!   and however that happens. So closing a connection wakes who waits, as releasing one
 //!   does.
+//! * *A place in the pool for each connection*, taken before it is opened. An idle
+//!   connection of another peer makes room, and if there is none, its caller waits, for a
+//!   place and for a connection of its peer at once.
 
 #[cfg(feature = "tokio")]
 mod attempt;

@@ -25,7 +25,7 @@ pub struct Status {
     pub waiting: usize,
     /// Peers that have a connection, a connect or a caller.
     pub groups: usize,
-    /// The most connections that the pool holds, idle and leased together.
+    /// The most connections that the pool holds: idle, leased and being opened.
     pub capacity: usize,
 }
 
@@ -65,9 +65,9 @@ where
         self.inner.core.is_closed()
     }
 
-    /// Closes the pool as [`close`](Pool::close) does, and then waits for its leases; see
-    /// [`slabpool::Pool::drain`](crate::Pool::drain). Does not wait for what is being
-    /// opened.
+    /// Closes the pool as [`close`](Pool::close) does, and then waits for its leases and for
+    /// what is being opened, which counts as well; see
+    /// [`slabpool::Pool::drain`](crate::Pool::drain).
     ///
     /// # Panics
     ///

@@ -12,5 +12,6 @@ mod limits;
 mod line;
 mod misses;
 mod scarce;
+mod starved;
 mod support;
 mod threads;
