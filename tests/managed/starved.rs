@@ -266,3 +266,22 @@ async fn a_drain_waits_for_connects() {
     assert!(pool.drain(2 * SECOND).await.is_complete());
     assert_eq!((start.elapsed().as_secs(), peer.open()), (1, 0));
 }
+
+/// The limits of a peer hold as ever, and who waits for those does not keep others waiting
+/// for room.
+#[tokio::test(start_paused = true)]
+async fn a_peer_at_its_own_limit_is_passed_over() {
+    let peer = Peer::new();
+    let pool = of(&peer, 2).max_connections_per_group(1).build().unwrap();
+    let (one, two) = (lease(&pool, 1).await, lease(&pool, 2).await);
+    // Peer 1 has what it may have; peer 3 has nothing.
+    let (same, third) = (spawn(&pool, 1), spawn(&pool, 3));
+    settle().await;
+    two.release();
+    third.await.unwrap().unwrap().close();
+    settle().await;
+    assert_pool(&pool, 0, 1, 0, 1);
+    one.close();
+    same.await.unwrap().unwrap().close();
+    assert_eq!((peer.started(), peer.peak()), (4, 2));
+}
