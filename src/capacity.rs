@@ -24,6 +24,9 @@
 //! Accesses are Relaxed unless it is said why not: the word guards no data, only itself.
 //! Who may touch a connection is decided by its seat.
 
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
 use crate::store::CONNECTIONS_MAX;
 use crate::sync::{
     AtomicU64,
@@ -71,10 +74,19 @@ impl Word {
     }
 }
 
+/// Who must know of permits that come free.
+pub(crate) trait Heir: fmt::Debug + Send + Sync {
+    /// There may be room. Called by whoever has made it, with no lock held, where code of
+    /// the user may run.
+    fn freed(&self);
+}
+
 /// Permits, given out and free.
 #[derive(Debug)]
 pub(crate) struct Capacity {
     word: AtomicU64,
+    /// Set before the pool is in use, or never.
+    heir: OnceLock<Arc<dyn Heir>>,
     /// Wakes those who wait for the last permit of a closed pool.
     #[cfg(feature = "tokio")]
     emptied: tokio::sync::Notify,
@@ -84,6 +96,7 @@ impl Capacity {
     pub fn new(max: usize) -> Self {
         let capacity = Self {
             word: AtomicU64::new(0),
+            heir: OnceLock::new(),
             #[cfg(feature = "tokio")]
             emptied: tokio::sync::Notify::new(),
         };
@@ -135,6 +148,27 @@ impl Capacity {
         #[cfg(feature = "tokio")]
         if before.is_closed() && before.used() == 1 {
             self.emptied.notify_waiters();
+        }
+        self.tell();
+    }
+
+    /// Says who must know of permits that come free. Once, before the pool is in use.
+    #[cfg(any(feature = "tokio", slabpool_loom))]
+    pub fn bequeath(&self, heir: Arc<dyn Heir>) {
+        self.heir.set(heir).expect("there is one heir");
+    }
+
+    /// There may be room, or less of it.
+    #[inline(always)]
+    pub fn tell(&self) {
+        /// Out of the way of those who have no heir.
+        #[cold]
+        #[inline(never)]
+        fn freed(heir: &Arc<dyn Heir>) {
+            heir.freed();
+        }
+        if let Some(heir) = self.heir.get() {
+            freed(heir);
         }
     }
 
@@ -201,8 +235,10 @@ impl Permit<'_> {
         if !must_go(before) {
             return Some(self);
         }
-        self.0.freed(before);
+        // First, since code of others is run next.
+        let capacity = self.0;
         std::mem::forget(self);
+        capacity.freed(before);
         None
     }
 }
@@ -228,8 +264,9 @@ impl Excess<'_> {
         // Release: as in the drop of a permit.
         let before = Word(self.0.word.fetch_sub(LEAVING_ONE + USED_ONE, Release));
         debug_assert_ne!(before.leaving(), 0, "an excess was shed twice");
-        self.0.freed(before);
+        let capacity = self.0;
         std::mem::forget(self);
+        capacity.freed(before);
     }
 }
 

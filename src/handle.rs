@@ -127,7 +127,7 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Group<K, C> {
 
     /// The group, entered for one more connection. The handle keeps it from being
     /// retired, so that it can be.
-    fn enter(&self) -> Arc<Members<K>> {
+    pub(crate) fn enter(&self) -> Arc<Members<K>> {
         let entered = self.members.roll.enter(Member::Connection);
         debug_assert!(entered, "a group with a handle is not retired");
         Arc::clone(&self.members)

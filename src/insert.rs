@@ -35,6 +35,16 @@ enum Start {
     Idle,
 }
 
+/// When the permit of a connection is reserved.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reserves {
+    /// When it is there.
+    Now,
+    /// Before it was opened.
+    #[cfg_attr(not(feature = "tokio"), expect(dead_code, reason = "nothing is opened"))]
+    Before,
+}
+
 impl<K, C> Engine<K, C> {
     /// Takes a connection and leases it at once. The caller has entered the group
     /// for it.
@@ -43,7 +53,19 @@ impl<K, C> Engine<K, C> {
         group: Arc<Members<K>>,
         connection: C,
     ) -> Result<RawLease<K, C>, Rejected<C>> {
-        let admitted = self.admit(group, connection, Terms::NONE, Start::Leased)?;
+        self.insert_in(group, connection, Reserves::Now)
+    }
+
+    /// As [`Engine::insert`], perhaps with a permit that was reserved before. If the
+    /// connection is rejected, that still is with whoever has reserved it.
+    #[inline(always)]
+    pub fn insert_in(
+        &self,
+        group: Arc<Members<K>>,
+        connection: C,
+        reserves: Reserves,
+    ) -> Result<RawLease<K, C>, Rejected<C>> {
+        let admitted = self.admit(group, connection, Terms::NONE, Start::Leased, reserves)?;
         let seat = self.core.seats.get(admitted.seat);
         seat.state.occupy_leased(admitted.incarnation);
         self.schedule_first(admitted.seat);
@@ -58,11 +80,23 @@ impl<K, C> Engine<K, C> {
         connection: C,
         options: PutOptions,
     ) -> Result<Token, Rejected<C>> {
+        self.put_in(group, connection, options, Reserves::Now)
+    }
+
+    /// As [`Engine::put`], with a permit, as in [`Engine::insert_in`].
+    #[inline(always)]
+    pub fn put_in(
+        &self,
+        group: Arc<Members<K>>,
+        connection: C,
+        options: PutOptions,
+        reserves: Reserves,
+    ) -> Result<Token, Rejected<C>> {
         let cap = group.limits.max_idle();
         // SAFETY: the caller holds the pool, and with it the stock (N1).
         let lanes = unsafe { group.lanes.lasting() };
         let Admitted { place, seat: index, ticket, incarnation, serial } =
-            self.admit(group, connection, Terms::from(options), Start::Idle)?;
+            self.admit(group, connection, Terms::from(options), Start::Idle, reserves)?;
         let token = Token { serial, key: place.key };
         let seat = self.core.seats.get(index);
         let claim = Claim { seat: index, incarnation };
@@ -90,6 +124,7 @@ impl<K, C> Engine<K, C> {
         connection: C,
         terms: Terms,
         start: Start,
+        reserves: Reserves,
     ) -> Result<Admitted<K, C>, Rejected<C>> {
         let generation = match self.admission(&group, terms, start) {
             Ok(generation) => generation,
@@ -109,7 +144,11 @@ impl<K, C> Engine<K, C> {
             let reason = RejectReason::TooManyThreads { threads_max: THREADS_MAX };
             return Err(self.reject(connection, reason));
         };
-        match self.reserve() {
+        let permit = match reserves {
+            Reserves::Now => self.reserve(),
+            Reserves::Before => Some(self.capacity.reclaim()),
+        };
+        match permit {
             Some(permit) => Ok(self.seat(&group, place, terms, start, generation, permit)),
             None => {
                 // SAFETY: pinned (R1), and nobody else knows of it.
@@ -172,6 +211,28 @@ impl<K, C> Engine<K, C> {
         }
         // Nothing was idle. Perhaps a permit came free meanwhile.
         self.capacity.reserve()
+    }
+
+    /// As [`Engine::reserve`], for one who is about to sleep until there is room: closes as
+    /// many as it takes. `None` says that nothing was idle, or the pool is closed, or may
+    /// hold nothing.
+    #[cfg(any(feature = "tokio", slabpool_loom))]
+    pub fn reserve_any(&self) -> Option<Permit<'_>> {
+        while !self.capacity.is_closed() && self.capacity.max() > 0 {
+            let permit = self.capacity.reserve();
+            if permit.is_some() {
+                return permit;
+            }
+            let Some(victim) = self.lru.seize_any(&self.core.seats) else {
+                // Perhaps a permit came free meanwhile.
+                return self.capacity.reserve();
+            };
+            let permit = self.evict_for_permit(victim).pass_on();
+            if permit.is_some() {
+                return permit;
+            }
+        }
+        None
     }
 
     /// Closes a victim. Its permit is the caller's, so that nobody gets in between.

@@ -99,6 +99,8 @@ mod terms;
 mod time;
 mod token;
 mod trim;
+#[cfg(any(feature = "tokio", slabpool_loom))]
+mod unit;
 mod watch;
 
 pub use builder::Builder;
@@ -142,11 +144,13 @@ pub mod model {
     pub use crate::core::tagged::{Head, NIL};
     pub use crate::core::ticket::{Claim, Ticket};
     pub use crate::core::{Core, Found};
-    pub use crate::managed::desk::{Desk, Joins, News, Ticket as Place, Trade};
+    pub use crate::managed::desk::{Desk, Joins, News, Starving, Ticket as Place, Trade};
     pub use crate::managed::health::{Blow, Policy, Struck, Vitals};
     pub use crate::managed::limits::Limits;
+    pub use crate::managed::starved::{Larder, Spot, Starved};
     pub use crate::managed::turn::{BYPASS_MAX, Turn};
     pub use crate::managed::word::{Bounds, Word};
+    pub use crate::unit::Unit;
 
     /// Raises the tags of a group, and tells whether anything is idle in it then.
     pub fn looks<K, C>(group: &crate::Group<K, C>) -> bool
@@ -186,6 +190,19 @@ pub mod model {
     pub fn set_capacity<K, C>(pool: &crate::Pool<K, C>, capacity: usize) {
         pool.engine().capacity.set_max(capacity);
         pool.engine().shrink(usize::MAX);
+        pool.engine().capacity.tell();
+    }
+
+    /// Calls `hook` whenever there may be room in the pool. Once for each pool.
+    pub fn bequeath<K, C>(pool: &crate::Pool<K, C>, hook: fn()) {
+        #[derive(Debug)]
+        struct Hook(fn());
+        impl crate::capacity::Heir for Hook {
+            fn freed(&self) {
+                self.0();
+            }
+        }
+        pool.engine().capacity.bequeath(std::sync::Arc::new(Hook(hook)));
     }
 
     /// Says which lane this thread uses, modulo their number.

@@ -147,6 +147,8 @@ impl<K, C> Engine<K, C> {
         fence(Ordering::SeqCst);
         self.directory.for_each(|group| self.apply_settings(group));
         self.shrink(usize::MAX);
+        // The capacity may have been raised.
+        self.capacity.tell();
         Ok(())
     }
 

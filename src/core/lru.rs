@@ -63,6 +63,19 @@ impl Lru {
     /// Starts over only when other threads took what it had chosen, and at most
     /// a few times.
     pub fn seize(&self, seats: &Arena<Seat>) -> Option<Claim> {
+        self.seize_within(seats, SWEEPS)
+    }
+
+    /// As [`Lru::seize`], for one who is about to sleep until there is something: starts
+    /// over as often as others take what it had chosen. So `None` says that a sweep has
+    /// found nothing idle.
+    #[cfg(any(feature = "tokio", slabpool_loom))]
+    pub fn seize_any(&self, seats: &Arena<Seat>) -> Option<Claim> {
+        self.seize_within(seats, usize::MAX)
+    }
+
+    #[inline]
+    fn seize_within(&self, seats: &Arena<Seat>, sweeps: usize) -> Option<Claim> {
         let take = |candidate: &Candidate| {
             let claim = Claim { seat: candidate.seat, incarnation: candidate.incarnation };
             seats.get(claim.seat).state.seize(claim.incarnation).then_some(claim)
@@ -72,7 +85,7 @@ impl Lru {
                 return Some(claim);
             }
         }
-        for _ in 0..SWEEPS {
+        for _ in 0..sweeps {
             // Relaxed, here and below: the flag only spares others a sweep that another
             // thread is at. The queue publishes its content by itself.
             let alone = !self.sweeping.swap(true, Ordering::Relaxed);

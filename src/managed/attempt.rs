@@ -11,12 +11,14 @@ use crate::error::{CloseReason, RejectReason, Rejected};
 use crate::handle::Group;
 use crate::managed::error::Failure;
 use crate::managed::health::{Blow, Struck, Vitals};
-use crate::managed::keeper::{Room, moment};
+use crate::managed::keeper::moment;
 use crate::managed::line::Id;
 use crate::managed::manager::Manager;
 use crate::managed::pool::Inner;
 use crate::managed::prewarm::Report;
+use crate::managed::room::Grant;
 use crate::managed::slot::{Permit, Slot};
+use crate::unit::Unit;
 
 /// A connect under way. Whoever it was for may go; then it serves others.
 pub(crate) struct Attempt<K, M>
@@ -30,11 +32,11 @@ where
     by: Option<Id>,
     /// Until it has come to an end. Keeps the desk.
     permit: Option<Permit>,
+    /// The place of the connection in the pool, until it is there.
+    unit: Option<Unit<K, Slot<M::Connection>>>,
     start: Instant,
     /// As `start`, for the health of the peer.
     began: u64,
-    /// Until what has come of it is told.
-    room: Option<Room<K, M>>,
     /// Who wants to know what comes of it.
     report: Option<Arc<Report<M::Error>>>,
 }
@@ -49,18 +51,12 @@ where
         inner: Arc<Inner<K, M>>,
         group: Group<K, Slot<M::Connection>>,
         by: Option<Id>,
-        permit: Permit,
+        grant: Grant<K, M::Connection>,
     ) -> Self {
         inner.registry.tally.connects.started.add();
-        let (permit, room) = (Some(permit), Some(Room::take(&inner.keeper)));
-        let start = Instant::now();
-        Self { inner, group, by, permit, start, began: moment(), room, report: None }
-    }
-
-    /// It was counted before.
-    pub fn within(mut self, room: Room<K, M>) -> Self {
-        self.room = Some(room);
-        self
+        let Grant { permit, unit } = grant;
+        let (permit, start) = (Some(permit), Instant::now());
+        Self { inner, group, by, permit, unit, start, began: moment(), report: None }
     }
 
     /// Somebody wants to know what comes of it.
@@ -82,25 +78,25 @@ where
     }
 
     fn succeed(&mut self, connection: M::Connection) {
-        let Some(permit) = self.permit.take() else { return };
+        let (Some(permit), Some(mut unit)) = (self.permit.take(), self.unit.take()) else { return };
         let (index, registry) = (permit.desk, &self.inner.registry);
         let desk = registry.desk(index);
         let connects = &registry.tally.connects;
         connects.opened(self.start.elapsed());
         let slot = Slot::new(connection, permit.opened(), self.by);
-        let make = || registry.permit(index);
+        let make = || registry.grant(index);
         if !desk.has_taker(self.by) {
-            return match self.group.put(slot) {
+            return match self.group.put_in(&mut unit, slot) {
                 Ok(_) => {
                     connects.kept.add();
                     desk.shelved_new(&registry.bounds, make);
-                    registry.look(&self.inner.core, index);
+                    registry.attend(&self.inner.core, index);
                     self.succeeded(index);
                 }
                 Err(rejected) => self.rejected(rejected),
             };
         }
-        match self.group.insert_owned(slot) {
+        match self.group.insert_owned_in(&mut unit, slot) {
             Ok(lease) => {
                 if let Err(lease) = desk.give_new(lease, self.by, &registry.bounds, make) {
                     connects.kept.add();
@@ -113,9 +109,6 @@ where
     }
 
     fn succeeded(&mut self, index: u32) {
-        // Before those are told who may open the next one. What is in the pool is counted
-        // there.
-        self.room = None;
         if let Some(report) = self.report.take() {
             report.opened();
         }
@@ -141,9 +134,8 @@ where
     fn fail(&mut self, failure: Failure<M::Error>) {
         let Some(permit) = self.permit.take() else { return };
         let (index, registry) = (permit.desk, &self.inner.registry);
-        let make = || registry.permit(index);
+        let make = || registry.grant(index);
         registry.tally.connects.failed(&failure, self.start.elapsed());
-        self.room = None;
         if let Some(report) = self.report.take() {
             report.failed(failure.clone());
         }
@@ -175,6 +167,8 @@ where
         }
         registry.ended.notify_waiters();
         registry.hasten(index, retry_at);
+        // Last: what waits for a place gets this one.
+        drop(self.unit.take());
     }
 }
 
@@ -207,6 +201,5 @@ where
     fn drop(&mut self) {
         // Does nothing if it has come to an end; else it panicked, or its runtime ends.
         self.fail(Failure::ConnectAborted);
-        self.inner.registry.quiet.note();
     }
 }

@@ -15,6 +15,7 @@ use crate::managed::keeper::Keeper;
 use crate::managed::manager::Manager;
 use crate::managed::pool::{Inner, Pool};
 use crate::managed::registry::Registry;
+use crate::managed::room::Feeder;
 use crate::managed::settings::{Terms, bound, bounds_of, policy_of};
 use crate::managed::slot::Slot;
 use crate::managed::word::{CONNECTING_MAX, CONNECTIONS_MAX};
@@ -94,6 +95,14 @@ where
     /// [`slabpool::Builder`](crate::Builder). A later call adds to an earlier one. Its defaults are those of
     /// that builder, but for a lifetime of 30 minutes, and a probe that asks the
     /// [`Manager`], if it [probes](Manager::PROBES).
+    ///
+    /// The [capacity](crate::Builder::capacity) is over all groups, and counts what is idle,
+    /// leased and being opened. Where it is used up, a connect closes the idle connection
+    /// released longest ago, whosever it is, also one of `min_idle_per_group`. If none is
+    /// idle its caller waits, and groups take turns for what comes free. A connection that
+    /// is released goes to callers of its own group first, at most 16 times in a row past
+    /// others that wait for room. With a capacity of 0 an acquire ends at once in
+    /// [`Rejected`](crate::managed::AcquireError::Rejected).
     ///
     /// ```
     /// use std::time::Duration;
@@ -277,6 +286,8 @@ where
             core = core.probe(move |slot: &mut Slot<M::Connection>| asked.probe(slot));
         }
         let core = (self.settings)(core).landing(Arc::clone(&keeper) as _).build()?;
+        let feeder = Arc::new(Feeder::new(Arc::clone(&registry), &core));
+        core.engine().capacity.bequeath(feeder);
         Ok(Pool::from_inner(Inner {
             core,
             registry,

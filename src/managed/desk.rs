@@ -26,6 +26,7 @@ mod barging;
 mod connects;
 mod handing;
 mod health;
+mod starving;
 mod surplus;
 
 use std::fmt;
@@ -36,10 +37,12 @@ use crate::core::arena::Record;
 use crate::managed::health::Vitals;
 use crate::managed::limits::Limits;
 use crate::managed::line::{Id, Left, Line, Polled};
+use crate::managed::starved::Spot;
 use crate::managed::turn::Turn;
 use crate::managed::word::Word;
 use crate::sync::{AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering};
 use after::After;
+pub use starving::Starving;
 use surplus::Shedding;
 
 /// What a desk deals in.
@@ -83,6 +86,8 @@ struct Room<T: Trade> {
     last: Option<T::Failure>,
     shedding: Shedding,
     health: Vitals,
+    /// While the pool has no room for those who want a connect: no permits meanwhile.
+    starving: Option<Spot>,
 }
 
 /// How a caller joins.
@@ -132,6 +137,7 @@ impl<T: Trade> Desk<T> {
         let mut room = self.lock();
         let failures = room.failures;
         let may = how == Joins::Apart
+            && room.starving.is_none()
             && room.line.next_wanting(T::is_late).is_none()
             && !T::is_late(&who);
         if may && self.reserve(&room, bounds.load()) {
@@ -188,6 +194,7 @@ impl<T: Trade> Desk<T> {
         for id in room.line.all() {
             after.note(room.line.resolve(id, Err(failure.clone())));
         }
+        room.starving = None;
         self.settle(&mut room.line, &mut after);
     }
 
@@ -212,6 +219,7 @@ impl<T: Trade> Desk<T> {
     pub fn clear(&self) {
         let mut room = self.lock();
         room.health.recover();
+        room.starving = None;
         let last = room.last.take();
         drop(room);
         drop(last);
@@ -236,6 +244,7 @@ impl<T: Trade> Default for Desk<T> {
                 last: None,
                 shedding: Shedding::default(),
                 health: Vitals::default(),
+                starving: None,
             }),
             free_link: AtomicU32::new(0),
         }

@@ -36,7 +36,8 @@ pub enum AcquireError<E> {
     /// The connect that the caller waited for has panicked, or the runtime that it ran in
     /// has shut down.
     ConnectAborted,
-    /// A connection was opened, and the pool did not take it.
+    /// A connection was opened, and the pool did not take it. Or none was, since the pool
+    /// may hold nothing: its capacity is 0 ([`RejectReason::Full`]).
     Rejected(RejectReason),
     /// The pool is closed.
     Closed,
@@ -73,7 +74,7 @@ impl<E: fmt::Display> fmt::Display for AcquireError<E> {
                 write!(f, "could not connect within {connect_timeout:?}")
             }
             Self::ConnectAborted => f.write_str("the connect has panicked, or was aborted"),
-            Self::Rejected(reason) => write!(f, "the pool did not take the connection: {reason}"),
+            Self::Rejected(reason) => write!(f, "the pool did not take a connection: {reason}"),
             Self::Closed => f.write_str("the pool is closed"),
             Self::GroupDown => f.write_str("the peer is out of service"),
             Self::TooManyConnections { connections, connections_max, capacity } => write!(

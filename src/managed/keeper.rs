@@ -10,7 +10,6 @@
 //! the capacity as it is. Otherwise two peers would take each other's connections for ever.
 
 use std::hash::Hash;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -29,6 +28,7 @@ use crate::managed::registry::Registry;
 use crate::managed::slot::Slot;
 use crate::managed::word::Bounds;
 use crate::pool::Pool;
+use crate::unit::Unit;
 
 /// Peers that one step of maintenance looks after.
 const ERRANDS_PER_STEP: usize = 64;
@@ -117,8 +117,6 @@ where
     pool: OnceLock<Weak<Inner<K, M>>>,
     /// Where connects run that begin outside a runtime.
     runtime: Mutex<Option<Handle>>,
-    /// Connects under way, whoever wants them.
-    under_way: AtomicUsize,
     /// Connections that a miss opens, if there is room.
     pub grow_by: u32,
     /// How long a peer that nobody asks for is kept at its minimum, in nanoseconds.
@@ -135,7 +133,6 @@ where
             registry: Arc::clone(registry),
             pool: OnceLock::new(),
             runtime: Mutex::new(None),
-            under_way: AtomicUsize::new(0),
             grow_by,
             keep_warm: u64::try_from(keep_warm.as_nanos()).unwrap_or(NEVER),
         })
@@ -166,47 +163,6 @@ where
     }
 }
 
-/// Counts a connect as long as it is under way.
-pub(crate) struct Room<K, M>(Arc<Keeper<K, M>>)
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    M: Manager<K>;
-
-impl<K, M> Room<K, M>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    M: Manager<K>,
-{
-    /// For a connect that somebody wants.
-    pub fn take(keeper: &Arc<Keeper<K, M>>) -> Self {
-        // Relaxed: the count guards only itself.
-        keeper.under_way.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(keeper))
-    }
-
-    /// For a connect that nobody waits for, if the capacity has room for it besides what is
-    /// there and under way.
-    fn find(keeper: &Arc<Keeper<K, M>>, core: &Pool<K, Slot<M::Connection>>) -> Option<Self> {
-        let capacity = &core.engine().capacity;
-        let free = capacity.max().saturating_sub(capacity.used());
-        // Relaxed: as in `take`.
-        let (order, under_way) = (Ordering::Relaxed, &keeper.under_way);
-        let taken = under_way.fetch_update(order, order, |n| (n < free).then_some(n + 1));
-        taken.is_ok().then(|| Self(Arc::clone(keeper)))
-    }
-}
-
-impl<K, M> Drop for Room<K, M>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    M: Manager<K>,
-{
-    fn drop(&mut self) {
-        // Relaxed: as in `take`.
-        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 impl<K, M> Landing<K, Slot<M::Connection>> for Keeper<K, M>
 where
     K: Hash + Eq + Send + Sync + 'static,
@@ -217,7 +173,7 @@ where
     }
 
     fn landed(&self, pool: &Pool<K, Slot<M::Connection>>, desk: u32) {
-        self.registry.tend(pool, desk);
+        self.registry.attend(pool, desk);
     }
 
     fn tend(&self) {
@@ -347,13 +303,18 @@ where
         let Some(runtime) = self.keeper.runtime() else { return 0 };
         let desk = self.registry.desk(index);
         for opened in 0..many {
-            let Some(room) = Room::find(&self.keeper, &self.core) else { return opened };
-            let make = || self.registry.permit(index);
-            let Some(permit) = desk.spare(&self.registry.bounds, &narrow, make) else {
+            // Not where others wait for room.
+            if self.registry.starved.is_hungry() {
+                return opened;
+            }
+            let Some(unit) = Unit::take_free(&self.core) else { return opened };
+            let make = || self.registry.grant(index);
+            let Some(mut grant) = desk.spare(&self.registry.bounds, &narrow, make) else {
                 return opened;
             };
+            grant.unit = Some(unit);
             let group = Group::enter_kept(self.core.clone(), Arc::clone(members));
-            let attempt = Attempt::new(Arc::clone(self), group, None, permit).within(room);
+            let attempt = Attempt::new(Arc::clone(self), group, None, grant);
             drop(runtime.spawn(attempt.run()));
         }
         many

@@ -209,6 +209,18 @@ impl<W, P, O> Line<W, P, O> {
         self.prepend(Chain::Wanting, id.index);
     }
 
+    /// A place beside the line takes one at its end, and waits for whatever comes. True if
+    /// it was beside.
+    pub fn line_up(&mut self, id: Id) -> bool {
+        let Some(place) = self.find(id) else { return false };
+        if place.lined || place.done {
+            return false;
+        }
+        place.lined = true;
+        self.append(Chain::Line, id.index);
+        true
+    }
+
     /// The first in the line, and what is known of it.
     pub fn first(&self) -> Option<(Id, &W)> {
         let Some(Cell::Taken(place)) = self.cells.get(self.line.first) else { return None };

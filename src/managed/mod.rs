@@ -41,6 +41,9 @@
 //! * *A peer that is down*, by hand or, if that was [asked for](Builder::down_after), because
 //!   connects to it fail, turns callers away at once. One connect at a time finds out
 //!   whether it is back.
+//! * *A place in the pool for each connection*, taken before it is opened. An idle
+//!   connection of another peer makes room, and if there is none, its caller waits, for a
+//!   place and for a connection of its peer at once.
 
 #[cfg(feature = "tokio")]
 mod acquire;
@@ -73,13 +76,14 @@ mod pool;
 #[cfg(feature = "tokio")]
 mod prewarm;
 #[cfg(feature = "tokio")]
-mod quiet;
-#[cfg(feature = "tokio")]
 mod registry;
+#[cfg(feature = "tokio")]
+mod room;
 #[cfg(feature = "tokio")]
 mod settings;
 #[cfg(feature = "tokio")]
 mod slot;
+pub(crate) mod starved;
 #[cfg(feature = "tokio")]
 mod stats;
 #[cfg(feature = "tokio")]

@@ -269,7 +269,7 @@ where
         let desk = self.registry.desk(index);
         if let Err(lease) = desk.give(lease) {
             lease.release();
-            self.registry.look(&self.core, index);
+            self.registry.attend(&self.core, index);
         }
     }
 }

@@ -5,6 +5,7 @@ use std::hash::Hash;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::error::RejectReason;
 use crate::handle::Group;
 use crate::managed::attempt::Attempt;
 use crate::managed::error::{AcquireError, Failure};
@@ -13,6 +14,7 @@ use crate::managed::pool::{Inner, Pool};
 use crate::managed::registry::Visit;
 use crate::managed::slot::Slot;
 use crate::managed::word::Bounds;
+use crate::unit::Unit;
 
 /// What has come of the connects that one caller has asked for.
 pub(crate) struct Report<E>(Mutex<Findings<E>>);
@@ -165,10 +167,15 @@ where
         }
         let narrow =
             |bounds: Bounds| Bounds { connections: bounds.connections.min(wanted), ..bounds };
-        let make = || self.registry.permit(visit.desk);
-        while let Some(permit) = desk.spare(&self.registry.bounds, narrow, make) {
+        let make = || self.registry.grant(visit.desk);
+        while let Some(mut grant) = desk.spare(&self.registry.bounds, narrow, make) {
+            grant.unit = Unit::take(&self.core);
+            if grant.unit.is_none() {
+                let capacity = self.core.engine().capacity.max();
+                return Some(Err(AcquireError::Rejected(RejectReason::Full { capacity })));
+            }
             report.begun();
-            let attempt = Attempt::new(Arc::clone(self), group.clone(), None, permit)
+            let attempt = Attempt::new(Arc::clone(self), group.clone(), None, grant)
                 .reporting(Arc::clone(report));
             drop(tokio::spawn(attempt.run()));
         }

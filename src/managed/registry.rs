@@ -27,8 +27,9 @@ use crate::managed::fairness::Fairness;
 use crate::managed::health::Policy;
 use crate::managed::keeper::{Ward, moment};
 use crate::managed::limits::Limits;
-use crate::managed::quiet::Quiet;
+use crate::managed::room::Grant;
 use crate::managed::slot::{Office, Permit, Slot};
+use crate::managed::starved::Starved;
 use crate::managed::tally::Tally;
 use crate::managed::word::{Bounds, State};
 use crate::pool::Pool;
@@ -49,7 +50,7 @@ pub(crate) struct Business<K, C, E>(PhantomData<fn(K, C, E)>);
 
 impl<K, C, E> Trade for Business<K, C, E> {
     type Waiter = Caller<K>;
-    type Grant = Permit;
+    type Grant = Grant<K, C>;
     type Lease = PooledOwned<K, Slot<C>>;
     type Failure = Failure<E>;
 
@@ -80,7 +81,6 @@ where
     pub bounds: Limits,
     pub fairness: Fairness,
     pub tally: Tally,
-    pub quiet: Quiet,
     shards: Box<[Mutex<HashTable<Entry<K>>>]>,
     desks: Arena<Desk<Business<K, C, E>>>,
     pub policy: Policy,
@@ -91,6 +91,8 @@ where
     /// Where the reaper is woken; of the pool below, once there is one.
     pub belfry: OnceLock<Arc<Belfry>>,
     lots: AtomicU64,
+    /// Those whose callers wait for room in the pool.
+    pub starved: Starved,
 }
 
 impl<K, C, E> Registry<K, C, E>
@@ -105,7 +107,6 @@ where
             bounds: Limits::new(bounds),
             fairness,
             tally: Tally::new(),
-            quiet: Quiet::default(),
             shards: (0..1 << SHARD_BITS).map(|_| Mutex::default()).collect(),
             desks: Arena::new(),
             policy,
@@ -113,6 +114,7 @@ where
             ended: Notify::new(),
             belfry: OnceLock::new(),
             lots: AtomicU64::new(ahash::RandomState::new().hash_one(())),
+            starved: Starved::default(),
         })
     }
 
@@ -198,10 +200,18 @@ where
         Permit::new(office, desk)
     }
 
+    /// As [`Registry::permit`], for a connect that has no place in the pool yet.
+    pub fn grant(&self, desk: u32) -> Grant<K, C> {
+        Grant { permit: self.permit(desk), unit: None }
+    }
+
     /// Hands an idle connection, if there is one, to the first in the line.
     #[cold]
     pub fn serve(&self, pool: &Pool<K, Slot<C>>, index: u32) {
         let engine = pool.engine();
+        // Where all is handed over nothing stays idle, and maintenance would never find
+        // what a lowered capacity has made too many.
+        engine.shrink(1);
         self.desk(index).serve(
             |caller| Arc::clone(&caller.members),
             |members| {
@@ -209,7 +219,10 @@ where
                 let any = members.lanes.live(&engine.core) > 0;
                 if any { self.lease_again(pool, &members) } else { None }
             },
-            Lease::release,
+            |lease| {
+                lease.release();
+                self.look_out(pool);
+            },
         );
     }
 
@@ -224,25 +237,14 @@ where
         Some(Lease::new(pool.clone(), raw))
     }
 
-    /// After a connection has become idle: sees to it if it is somebody's concern.
+    /// After a release: sees to what has become idle if it is somebody's concern, of this
+    /// desk or of one that starves.
     #[inline(always)]
     pub fn look(&self, pool: &Pool<K, Slot<C>>, index: u32) {
-        if self.desk(index).word.load().is_wanted(self.bounds.connections()) {
-            self.tend(pool, index);
-        }
-    }
-
-    #[cold]
-    pub fn tend(&self, pool: &Pool<K, Slot<C>>, index: u32) {
-        self.shed(pool, index);
-        let desk = self.desk(index);
-        match self.fairness {
-            Fairness::Barging if !desk.turn.is_spent() => {
-                if desk.word.load().is_waiting() {
-                    desk.nudge();
-                }
-            }
-            _ => self.serve(pool, index),
+        // Both after the push.
+        let wanted = self.desk(index).word.load().is_wanted(self.bounds.connections());
+        if self.starved.is_hungry_after_push() || wanted {
+            self.attend(pool, index);
         }
     }
 
@@ -304,10 +306,7 @@ where
         let desk = self.desk(index);
         let state = desk.word.free(connecting);
         if state.is_waiting() {
-            desk.freed(&self.bounds, || self.permit(index));
-        }
-        if connecting {
-            self.quiet.note();
+            desk.freed(&self.bounds, || self.grant(index));
         }
         if connecting {
             self.ended.notify_waiters();

@@ -204,7 +204,7 @@ where
     fn resized(&self, pool: &CorePool<K, Slot<C>>) {
         for index in self.all() {
             // If the desk has gone to another peer meanwhile, it does no harm there.
-            self.desk(index).freed(&self.bounds, || self.permit(index));
+            self.desk(index).freed(&self.bounds, || self.grant(index));
             // After the lock was taken: see M4 and `Limits::connections`.
             if let Some(peer) = self.peer_of(index) {
                 pool.engine().directory.with(&peer.key, |group| group.lanes.barrier());

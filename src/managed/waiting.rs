@@ -136,7 +136,7 @@ where
         };
         let (desk, registry) = (visit.desk(), &self.registry);
         let ticket = desk
-            .join(caller, how, &registry.bounds, || registry.permit(visit.desk))
+            .join(caller, how, &registry.bounds, || registry.grant(visit.desk))
             .map_err(|LineFull| AcquireError::TooManyWaiters {
                 waiters_max: registry.bounds.load().waiters as usize,
             })?;
@@ -157,7 +157,7 @@ where
             match timeout_at(first_wish, waiter.outcome()).await {
                 Ok(outcome) => return outcome,
                 Err(_elapsed) => {
-                    desk.want(ticket.id, &registry.bounds, || registry.permit(visit.desk));
+                    desk.want(ticket.id, &registry.bounds, || registry.grant(visit.desk));
                 }
             }
         }
@@ -198,9 +198,15 @@ where
                     Poll::Ready(News::Outcome(outcome)) => {
                         return Poll::Ready(self.received(outcome));
                     }
-                    Poll::Ready(News::Grant(permit)) => {
+                    Poll::Ready(News::Grant(grant)) => {
+                        let at = (self.visit, self.group);
+                        let grant = match self.inner.furnish(grant, self.ticket.id, at) {
+                            Ok(Some(grant)) => grant,
+                            Ok(None) => continue,
+                            Err(error) => return Poll::Ready(Err(error)),
+                        };
                         let (inner, group) = (Arc::clone(self.inner), self.group.clone());
-                        let attempt = Attempt::new(inner, group, Some(self.ticket.id), permit);
+                        let attempt = Attempt::new(inner, group, Some(self.ticket.id), grant);
                         drop(tokio::spawn(attempt.run()));
                         self.inner.grow(self.group.members(), self.visit.desk);
                     }

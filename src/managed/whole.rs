@@ -27,7 +27,7 @@ pub struct Status {
     pub waiting: usize,
     /// Peers that have a connection, a connect or a caller.
     pub groups: usize,
-    /// The most connections that the pool holds, idle and leased together.
+    /// The most connections that the pool holds: idle, leased and being opened.
     pub capacity: usize,
 }
 
@@ -124,22 +124,20 @@ where
         let pool = self.clone();
         async move {
             let Inner { core, registry, .. } = &*pool.inner;
-            let connecting = || {
+            let capacity = &core.engine().capacity;
+            // What is being opened has its place in the pool.
+            let left = || {
                 let states = registry.all().into_iter().map(|desk| registry.desk(desk).word.load());
-                states.map(|state| state.connecting() as usize).sum::<usize>()
+                let connecting = states.map(|state| state.connecting() as usize).sum::<usize>();
+                let used = capacity.used();
+                let connecting = connecting.min(used);
+                Drained { remaining: used - connecting, connecting }
             };
-            // In this order: a connection that is on its way in counts in the second number
-            // until the closed pool has turned it away.
-            let left =
-                || Drained { remaining: core.engine().capacity.used(), connecting: connecting() };
             let now = left();
             if now.is_complete() || deadline.is_zero() {
                 return now;
             }
-            let ended = async {
-                core.engine().capacity.emptied().await;
-                registry.quiet.wait(|| connecting() == 0).await;
-            };
+            let ended = capacity.emptied();
             let in_time = match start.checked_add(deadline) {
                 Some(end) => timeout_at(end, ended).await.is_ok(),
                 None => {
@@ -147,8 +145,6 @@ where
                     true
                 }
             };
-            // Not counted once more: who comes to a closed pool may have a permit for a
-            // moment, with which it starts nothing.
             if in_time { Drained { remaining: 0, connecting: 0 } } else { left() }
         }
     }

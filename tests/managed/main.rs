@@ -6,6 +6,7 @@
 
 mod barging;
 mod cancel;
+mod capacity;
 mod connects;
 mod ends;
 mod fair;
@@ -23,6 +24,8 @@ mod points;
 mod prewarm;
 mod recovery;
 mod resize;
+mod scarce;
+mod starved;
 mod stats;
 mod support;
 mod threads;

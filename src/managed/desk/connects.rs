@@ -77,6 +77,9 @@ impl<T: Trade> Desk<T> {
         make: impl Fn() -> T::Grant,
         after: &mut After<T>,
     ) {
+        if room.starving.is_some() {
+            return;
+        }
         while self.word.load().may_connect(room.line.demand(), bounds.load()) {
             let Some(id) = room.line.next_wanting(T::is_late) else { return };
             if !self.reserve(room, bounds.load()) {
