@@ -83,6 +83,8 @@ mod remove;
 mod retirement;
 mod settings;
 mod shard;
+#[cfg(any(feature = "tokio", slabpool_loom))]
+mod standing;
 mod stats;
 mod store;
 mod sync;

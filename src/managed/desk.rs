@@ -24,6 +24,7 @@
 mod after;
 mod connects;
 mod handing;
+mod hub;
 
 use std::fmt;
 use std::sync::PoisonError;
@@ -34,6 +35,8 @@ use crate::managed::line::{Id, Left, Line, Polled};
 use crate::managed::word::{Bounds, Word};
 use crate::sync::{AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering};
 use after::After;
+use hub::Hub;
+pub use hub::{Bench, Way};
 
 /// What a desk deals in.
 pub trait Trade {
@@ -59,12 +62,16 @@ pub struct Desk<T: Trade> {
     pub word: Word,
     /// Of the key of the peer.
     hash: AtomicU64,
+    /// The number of the channel that the next stream should be of, and one: the warmest
+    /// that has room. 0 is none. Advice.
+    hint: AtomicU32,
     room: Mutex<Room<T>>,
     free_link: AtomicU32,
 }
 
 struct Room<T: Trade> {
     line: LineOf<T>,
+    hub: Hub<T::Lease>,
     /// How many connects have failed, and how the last one did.
     failures: u64,
     last: Option<T::Failure>,
@@ -97,6 +104,8 @@ pub struct LineFull;
 pub enum News<T: Trade> {
     /// The end of the waiting.
     Outcome(Outcome<T>),
+    /// The end of the waiting, for one who shares: a stream of this channel.
+    Stream(u32),
     /// A permit to connect. The waiting goes on.
     Grant(T::Grant),
 }
@@ -140,6 +149,7 @@ impl<T: Trade> Desk<T> {
         let mut waker = Some(cx.waker().clone());
         match self.lock().line.poll(id, &mut waker) {
             Polled::Outcome(outcome) => Poll::Ready(News::Outcome(outcome)),
+            Polled::Stream(channel) => Poll::Ready(News::Stream(channel)),
             Polled::Grant(grant) => Poll::Ready(News::Grant(grant)),
             Polled::Nothing => Poll::Pending,
         }
@@ -184,8 +194,12 @@ impl<T: Trade> Desk<T> {
 
     /// Gives up the desk. The caller owns it.
     pub fn clear(&self) {
-        let last = self.lock().last.take();
-        drop(last);
+        // Relaxed: advice.
+        self.hint.store(0, Ordering::Relaxed);
+        let mut room = self.lock();
+        let (last, hub) = (room.last.take(), room.hub.clear());
+        drop(room);
+        drop((last, hub));
     }
 
     fn lock(&self) -> MutexGuard<'_, Room<T>> {
@@ -200,7 +214,13 @@ impl<T: Trade> Default for Desk<T> {
         Self {
             word: Word::default(),
             hash: AtomicU64::new(0),
-            room: Mutex::new(Room { line: Line::default(), failures: 0, last: None }),
+            hint: AtomicU32::new(0),
+            room: Mutex::new(Room {
+                line: Line::default(),
+                hub: Hub::default(),
+                failures: 0,
+                last: None,
+            }),
             free_link: AtomicU32::new(0),
         }
     }

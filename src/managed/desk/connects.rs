@@ -25,7 +25,7 @@ impl<T: Trade> Desk<T> {
         let mut after = After::<T>::default();
         let mut room = self.lock();
         self.word.opened();
-        let given = self.hand_over(&mut room.line, lease, Some(by), &mut after);
+        let given = self.hand_over(&mut room, lease, Some(by), &mut after);
         room.line.reopen(by);
         self.allot(&mut room, bounds, make, &mut after);
         given
@@ -55,20 +55,23 @@ impl<T: Trade> Desk<T> {
     ) -> State {
         let mut after = After::<T>::default();
         let mut room = self.lock();
-        let Room { line, failures, last } = &mut *room;
+        let Room { line, failures, last, .. } = &mut *room;
         *failures += 1;
         after.failure = last.replace(failure.clone());
         if line.waits(by) {
             after.note(line.resolve(by, Err(failure.clone())));
         }
         let state = self.word.free(true);
-        if state.connections() == 0 {
+        // Those who share were to share it.
+        let shared = state.connecting() == 0 && line.demand_to_share() > 0;
+        if state.connections() == 0 || shared {
             for id in line.all() {
-                if line.wants(id) {
+                if line.wants(id) && (state.connections() == 0 || line.shares(id)) {
                     after.note(line.resolve(id, Err(failure.clone())));
                 }
             }
-        } else if state.connections() > state.connecting() {
+        }
+        if state.connections() > state.connecting() {
             self.allot(&mut room, bounds, make, &mut after);
         }
         self.word.set_waiting(!room.line.is_empty());
@@ -97,7 +100,7 @@ impl<T: Trade> Desk<T> {
         make: impl Fn() -> T::Grant,
         after: &mut After<T>,
     ) {
-        while room.line.demand() > self.word.load().connecting() as usize {
+        while room.wanted() > self.word.load().connecting() as usize {
             let Some(id) = room.line.next_wanting(T::is_late) else { return };
             if !self.word.reserve(bounds) {
                 return;
