@@ -32,11 +32,12 @@ use std::task::{Context, Poll};
 
 use crate::core::arena::Record;
 use crate::managed::line::{Id, Left, Line, Polled};
+use crate::managed::streams::Begun;
 use crate::managed::word::{Bounds, Word};
 use crate::sync::{AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering};
 use after::After;
 use hub::Hub;
-pub use hub::{Bench, Way};
+pub use hub::Way;
 
 /// What a desk deals in.
 pub trait Trade {
@@ -104,8 +105,8 @@ pub struct LineFull;
 pub enum News<T: Trade> {
     /// The end of the waiting.
     Outcome(Outcome<T>),
-    /// The end of the waiting, for one who shares: a stream of this channel.
-    Stream(u32),
+    /// The end of the waiting, for one who shares: a stream.
+    Stream(Begun),
     /// A permit to connect. The waiting goes on.
     Grant(T::Grant),
 }
@@ -149,7 +150,7 @@ impl<T: Trade> Desk<T> {
         let mut waker = Some(cx.waker().clone());
         match self.lock().line.poll(id, &mut waker) {
             Polled::Outcome(outcome) => Poll::Ready(News::Outcome(outcome)),
-            Polled::Stream(channel) => Poll::Ready(News::Stream(channel)),
+            Polled::Stream(stream) => Poll::Ready(News::Stream(stream)),
             Polled::Grant(grant) => Poll::Ready(News::Grant(grant)),
             Polled::Nothing => Poll::Pending,
         }

@@ -156,6 +156,11 @@ where
         Meta { age, idle_for, uses, reused, connected: !reused, waited: self.waited }
     }
 
+    /// The pool that it is of.
+    pub(crate) fn holder(&self) -> &Pool<K, M> {
+        self.inner().holder().0.borrow()
+    }
+
     #[inline(always)]
     fn inner(&self) -> &Inner<P, K, M> {
         self.inner.as_ref().expect("a lease ends once")

@@ -14,6 +14,7 @@ mod tests;
 use std::mem;
 use std::task::Waker;
 
+use crate::managed::streams::Begun;
 use chain::Chain;
 
 const NONE: usize = usize::MAX;
@@ -53,8 +54,8 @@ struct Place<W, P, O> {
     done: bool,
     grant: Option<P>,
     outcome: Option<O>,
-    /// A stream that it ends with, instead of an outcome: the number of its channel.
-    stream: Option<u32>,
+    /// A stream that it ends with, instead of an outcome.
+    stream: Option<Begun>,
     waker: Option<Waker>,
     line: Link,
     wanting: Link,
@@ -105,8 +106,8 @@ pub struct Line<W, P, O> {
 pub enum Polled<P, O> {
     /// The end of the waiting.
     Outcome(O),
-    /// A stream of this channel: the end of the waiting.
-    Stream(u32),
+    /// A stream: the end of the waiting.
+    Stream(Begun),
     /// A permit to connect; the place stays where it is.
     Grant(P),
     /// Nothing; the waker was taken note of.
@@ -120,8 +121,8 @@ pub struct Left<P, O> {
     pub grant: Option<P>,
     /// An outcome that was not seen.
     pub outcome: Option<O>,
-    /// A stream that was not seen, of this channel.
-    pub stream: Option<u32>,
+    /// A stream that was not seen.
+    pub stream: Option<Begun>,
     /// Not to be dropped under the lock.
     pub waker: Option<Waker>,
 }
@@ -272,8 +273,8 @@ impl<W, P, O> Line<W, P, O> {
         if let Some(outcome) = place.outcome.take() {
             return Polled::Outcome(outcome);
         }
-        if let Some(channel) = place.stream.take() {
-            return Polled::Stream(channel);
+        if let Some(stream) = place.stream.take() {
+            return Polled::Stream(stream);
         }
         if let Some(grant) = place.grant.take() {
             return Polled::Grant(grant);

@@ -38,6 +38,7 @@
 mod attempt;
 #[cfg(feature = "tokio")]
 mod builder;
+pub(crate) mod channel;
 pub(crate) mod desk;
 #[cfg(feature = "tokio")]
 mod error;
@@ -51,7 +52,12 @@ mod pool;
 #[cfg(feature = "tokio")]
 mod registry;
 #[cfg(feature = "tokio")]
+mod shared;
+#[cfg(feature = "tokio")]
+mod sharing;
+#[cfg(feature = "tokio")]
 mod slot;
+pub(crate) mod streams;
 #[cfg(feature = "tokio")]
 mod waiting;
 #[cfg(feature = "tokio")]
@@ -65,6 +71,7 @@ pub use self::{
     lease::{Lease, Meta, Pooled, PooledOwned},
     manager::Manager,
     pool::Pool,
+    shared::{Shared, SharedOwned, SharedPooled},
     slot::Slot,
     whole::{GroupStatus, Status},
 };

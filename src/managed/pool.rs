@@ -27,7 +27,11 @@ where
 }
 
 /// What the handles of a managed pool share.
-pub(crate) struct Inner<K, M: Manager<K>> {
+pub(crate) struct Inner<K, M>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    M: Manager<K>,
+{
     pub core: CorePool<K, Slot<M::Connection>>,
     pub registry: Arc<Registry<K, M::Connection, M::Error>>,
     pub manager: Arc<M>,

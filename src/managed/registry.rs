@@ -18,11 +18,13 @@ use crate::config::Landing;
 use crate::core::arena::Arena;
 use crate::group::Members;
 use crate::lease::{Lease, PooledOwned};
+use crate::managed::channel::Channels;
 use crate::managed::desk::{Desk, Trade};
 use crate::managed::error::Failure;
 use crate::managed::slot::{Office, Permit, Slot};
 use crate::managed::word::{Bounds, State};
 use crate::pool::Pool;
+use crate::sync::Ordering;
 
 const SHARD_BITS: u32 = 6;
 
@@ -61,6 +63,7 @@ pub(crate) struct Registry<K, C, E> {
     pub bounds: Bounds,
     shards: Box<[Mutex<HashTable<Entry<K>>>]>,
     desks: Arena<Desk<Business<K, C, E>>>,
+    pub channels: Arc<Channels<PooledOwned<K, Slot<C>>>>,
 }
 
 impl<K, C, E> Registry<K, C, E>
@@ -75,6 +78,7 @@ where
             bounds,
             shards: (0..1 << SHARD_BITS).map(|_| Mutex::default()).collect(),
             desks: Arena::new(),
+            channels: Arc::new(Channels::new()),
         })
     }
 
@@ -94,6 +98,14 @@ where
             shard.insert_unique(members.hash, entry, |entry| entry.members.hash);
             desk
         });
+        self.desk(desk).word.enter();
+        // Release: pairs with the Acquire of who goes by it, so that the desk is there.
+        members.annex.store(desk + 1, Ordering::Release);
+        Visit { registry: Arc::clone(self), desk }
+    }
+
+    /// Stays at a desk. The caller has a connection of this peer.
+    pub fn stay(self: &Arc<Self>, desk: u32) -> Visit<K, C, E> {
         self.desk(desk).word.enter();
         Visit { registry: Arc::clone(self), desk }
     }

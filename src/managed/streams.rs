@@ -30,6 +30,14 @@ const COUNT_MASK: u64 = (1 << LIMIT_SHIFT) - 1;
 /// The most streams that a connection has at a time, whatever it could have.
 pub const STREAMS_MAX: u32 = COUNT_MASK as u32;
 
+/// A stream: of which channel, and the how-manieth of that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a stream must be ended"]
+pub struct Begun {
+    pub channel: u32,
+    pub number: u32,
+}
+
 /// See the module.
 pub struct Streams(AtomicU64);
 
@@ -159,13 +167,19 @@ impl Streams {
         self.change(Ordering::AcqRel, |state| state.with_limit(limit))
     }
 
-    /// No stream begins any more. If this parks the channel, it is the caller's.
-    pub fn drain(&self, dead: bool) -> Result<State, State> {
+    /// No stream begins any more. By one who has a stream, or the lock of the desk that the
+    /// channel is listed at. True if this has parked the channel: then it is the caller's.
+    #[must_use = "a channel that is parked is the caller's"]
+    pub fn drain(&self, dead: bool) -> bool {
+        let flags = if dead { DRAINING | DEAD } else { DRAINING };
+        let mut before = self.load();
         // AcqRel: as in `close`.
-        self.update(Ordering::AcqRel, |state| {
-            let flags = if dead { DRAINING | DEAD } else { DRAINING };
-            (!state.is_parked()).then(|| State(state.0 | flags).settled())
+        self.change(Ordering::AcqRel, |state| {
+            before = state;
+            State(state.0 | flags).settled()
         })
+        .is_parked()
+            && !before.is_parked()
     }
 
     /// Parks a channel that is suspended: it is the caller's then.
@@ -178,25 +192,28 @@ impl Streams {
         seized.is_ok()
     }
 
-    /// Suspended again, by its owner.
-    pub fn suspend(&self) {
-        // AcqRel: Release pairs with the next owner's Acquire.
-        let state = self.change(Ordering::AcqRel, |state| State(state.0 & !PARKED).with_limit(0));
-        debug_assert!(state.is_suspended());
+    /// Suspended again, by its owner; who stays that if it was drained meanwhile.
+    #[must_use = "a channel that stays parked is the caller's"]
+    pub fn suspend(&self) -> bool {
+        // Release: pairs with the next owner's Acquire.
+        let suspended = self.update(Ordering::Release, |state| {
+            (!state.is_draining()).then(|| State(state.0 & !PARKED).with_limit(0))
+        });
+        suspended.is_ok()
     }
 
     /// Reads the word by a read-modify-write: whoever changes it later sees what the caller
     /// did before, or the caller sees the change.
-    pub fn touch(&self) -> State {
+    pub fn touch(&self) {
         // AcqRel: Release pairs with the Acquire in `close`, `undo` and `set_limit`, whose
         // callers look then whether somebody waits. Acquire so that what those have seen
         // is seen by `open`.
-        State(self.0.fetch_add(0, Ordering::AcqRel))
+        self.0.fetch_add(0, Ordering::AcqRel);
     }
 
     /// Changes the word, and tells what it is then.
     #[inline(always)]
-    fn change(&self, success: Ordering, next: impl Fn(State) -> State) -> State {
+    fn change(&self, success: Ordering, mut next: impl FnMut(State) -> State) -> State {
         match self.update(success, |state| Some(next(state))) {
             Ok(state) | Err(state) => state,
         }
@@ -207,7 +224,7 @@ impl Streams {
     fn update(
         &self,
         success: Ordering,
-        next: impl Fn(State) -> Option<State>,
+        mut next: impl FnMut(State) -> Option<State>,
     ) -> Result<State, State> {
         let mut now = self.load();
         loop {
@@ -267,7 +284,7 @@ mod tests {
         assert_eq!(streams.load().opened(), 2);
         assert!(streams.close().is_parked());
         assert!(streams.open().is_err() && !streams.hold() && !streams.seize());
-        assert!(streams.drain(true).is_err(), "it is its owner's");
+        assert!(!streams.drain(true), "it is its owner's");
     }
 
     #[test]
@@ -278,21 +295,27 @@ mod tests {
         assert!(streams.close().is_suspended());
         assert!(streams.open().is_err() && !streams.hold());
         assert!(streams.seize());
-        streams.suspend();
+        assert!(streams.suspend());
         assert!(streams.load().is_suspended());
-        assert!(streams.drain(false).unwrap().is_parked());
+        assert!(streams.seize());
+        assert!(!streams.drain(false), "it is its owner's");
+        assert!(!streams.suspend(), "it was drained");
+        let streams = of(0, 0);
+        assert!(streams.drain(false));
     }
 
     #[test]
     fn who_drains_it_with_streams_owns_nothing() {
         let streams = of(2, 9);
-        let state = streams.drain(false).unwrap();
+        assert!(!streams.drain(false));
+        let state = streams.load();
         assert!(state.is_draining() && !state.is_parked() && !state.is_dead());
         assert!(streams.open().is_err());
         assert!(streams.hold());
         assert_eq!(streams.set_limit(0).limit(), 0);
         assert!(!streams.close().is_parked());
-        assert!(streams.drain(true).unwrap().is_dead());
+        assert!(!streams.drain(true));
+        assert!(streams.load().is_dead());
         assert!(!streams.close().is_parked());
         assert!(streams.close().is_parked());
     }

@@ -18,11 +18,33 @@ use crate::managed::error::AcquireError;
 use crate::managed::manager::Manager;
 use crate::managed::pool::Inner;
 use crate::managed::registry::{Caller, Visit};
+use crate::managed::sharing::Prospect;
 use crate::managed::slot::Slot;
+use crate::managed::streams::Begun;
 
-type LeaseOf<K, M> = PooledOwned<K, Slot<<M as Manager<K>>::Connection>>;
-type ErrorOf<K, M> = AcquireError<<M as Manager<K>>::Error>;
+pub(super) type LeaseOf<K, M> = PooledOwned<K, Slot<<M as Manager<K>>::Connection>>;
+pub(super) type ErrorOf<K, M> = AcquireError<<M as Manager<K>>::Error>;
 type Acquired<K, M> = Result<LeaseOf<K, M>, ErrorOf<K, M>>;
+
+/// Who waits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// For a connection of its own.
+    Alone,
+    /// For a connection, or a stream of one; having looked for one so far, as a prospect.
+    Sharing { prospect: bool },
+}
+
+/// What the waiting ends with.
+pub(super) enum Got<K, M>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    M: Manager<K>,
+{
+    /// One who shares is a prospect now.
+    Lease(LeaseOf<K, M>),
+    Stream(Begun),
+}
 
 /// When an acquire began, and when it must end.
 #[derive(Clone, Copy)]
@@ -74,7 +96,10 @@ where
                 other => {
                     // Whoever waits was here before.
                     other.into_iter().for_each(|lease| self.pass_on(lease));
-                    self.wait(&visit, &group, spell).await?
+                    match self.wait(&visit, &group, spell, Kind::Alone).await? {
+                        Got::Lease(lease) => lease,
+                        Got::Stream(_) => unreachable!("those who share get streams"),
+                    }
                 }
             };
             match self.check(lease, spell).await? {
@@ -85,7 +110,7 @@ where
     }
 
     /// Checks a connection if it was idle for long. `None` if it is of no more use.
-    async fn check(
+    pub(super) async fn check(
         &self,
         lease: LeaseOf<K, M>,
         spell: Spell,
@@ -109,12 +134,13 @@ where
     }
 
     /// Waits in line.
-    async fn wait(
+    pub(super) async fn wait(
         self: &Arc<Self>,
         visit: &VisitOf<K, M>,
         group: &Group<K, Slot<M::Connection>>,
         spell: Spell,
-    ) -> Acquired<K, M> {
+        kind: Kind,
+    ) -> Result<Got<K, M>, ErrorOf<K, M>> {
         let now = Instant::now();
         let (how, patience) = match self.on_miss {
             OnMiss::Race => (Joins::Wanting, None),
@@ -128,12 +154,17 @@ where
             connect_by: spell.connect_by(first_wish, self.connect_timeout),
         };
         let (desk, registry) = (visit.desk(), &self.registry);
-        let ticket = desk
-            .join(caller, how, registry.bounds, || registry.permit(visit.desk))
-            .map_err(|LineFull| AcquireError::TooManyWaiters {
-                waiters_max: registry.bounds.waiters as usize,
-            })?;
-        let waiter = Waiter { inner: self, visit, group, ticket, gone: false };
+        let make = || registry.permit(visit.desk);
+        let joined = match kind {
+            Kind::Alone => desk.join(caller, how, registry.bounds, make),
+            Kind::Sharing { prospect } => {
+                desk.join_sharing(caller, how, registry.bounds, make, prospect)
+            }
+        };
+        let ticket = joined.map_err(|LineFull| AcquireError::TooManyWaiters {
+            waiters_max: registry.bounds.waiters as usize,
+        })?;
+        let waiter = Waiter { inner: self, visit, group, ticket, kind, gone: false };
         // In the line first, and looks then: see `desk.rs`.
         group.members().lanes.barrier();
         registry.serve(&self.core, visit.desk);
@@ -158,7 +189,7 @@ where
     }
 }
 
-type VisitOf<K, M> = Visit<K, <M as Manager<K>>::Connection, <M as Manager<K>>::Error>;
+pub(super) type VisitOf<K, M> = Visit<K, <M as Manager<K>>::Connection, <M as Manager<K>>::Error>;
 
 /// A place in the line. What is left in it when this is dropped goes to others.
 struct Waiter<'a, K, M>
@@ -170,6 +201,7 @@ where
     visit: &'a VisitOf<K, M>,
     group: &'a Group<K, Slot<M::Connection>>,
     ticket: Ticket,
+    kind: Kind,
     gone: bool,
 }
 
@@ -181,11 +213,16 @@ where
     /// The end of the waiting. Starts a connect when it is this caller's turn to.
     ///
     /// Cancel safe: what is there stays there until it is seen.
-    async fn outcome(&self) -> Acquired<K, M> {
+    async fn outcome(&self) -> Result<Got<K, M>, ErrorOf<K, M>> {
         poll_fn(|cx| {
             loop {
                 match self.visit.desk().poll(self.ticket.id, cx) {
-                    Poll::Ready(News::Outcome(outcome)) => return Poll::Ready(outcome),
+                    Poll::Ready(News::Outcome(outcome)) => {
+                        return Poll::Ready(outcome.map(Got::Lease));
+                    }
+                    Poll::Ready(News::Stream(stream)) => {
+                        return Poll::Ready(Ok(Got::Stream(stream)));
+                    }
                     Poll::Ready(News::Grant(permit)) => {
                         let attempt = Attempt {
                             inner: Arc::clone(self.inner),
@@ -203,16 +240,18 @@ where
     }
 
     /// The time is up: takes what has come at the last moment.
-    fn give_up(mut self, spell: Spell) -> Acquired<K, M> {
+    fn give_up(mut self, spell: Spell) -> Result<Got<K, M>, ErrorOf<K, M>> {
         self.gone = true;
         let desk = self.visit.desk();
         let last = match desk.failure_since(self.ticket) {
             Some(AcquireError::Connect(error)) => Some(error),
             _ => None,
         };
-        match desk.leave(self.ticket.id).outcome {
-            Some(outcome) => outcome,
-            None => Err(AcquireError::Timeout { waited: spell.waited(), last }),
+        let left = desk.leave(self.ticket.id);
+        match (left.outcome, left.stream) {
+            (Some(outcome), _) => outcome.map(Got::Lease),
+            (None, Some(stream)) => Ok(Got::Stream(stream)),
+            (None, None) => Err(AcquireError::Timeout { waited: spell.waited(), last }),
         }
     }
 }
@@ -230,6 +269,12 @@ where
         let left = self.visit.desk().leave(self.ticket.id);
         if let Some(Ok(lease)) = left.outcome {
             self.inner.pass_on(lease);
+            if self.kind != Kind::Alone {
+                drop(Prospect::of(self.inner, self.visit.desk));
+            }
+        }
+        if let Some(stream) = left.stream {
+            self.inner.undo_stream(stream.channel);
         }
     }
 }

@@ -23,6 +23,8 @@ pub struct Status {
     pub connecting: usize,
     /// Callers that wait.
     pub waiting: usize,
+    /// Streams of connections that serve several at a time.
+    pub streams: usize,
     /// Peers that have a connection, a connect or a caller.
     pub groups: usize,
     /// The most connections that the pool holds, idle and leased together.
@@ -43,6 +45,10 @@ pub struct GroupStatus {
     pub connections: usize,
     /// Callers that wait, with a connect under way for them or not.
     pub waiting: usize,
+    /// Connections among those leased that serve several at a time.
+    pub shared: usize,
+    /// Their streams.
+    pub streams: usize,
 }
 
 impl<K, M> Pool<K, M>
@@ -57,6 +63,7 @@ where
         self.inner.core.close();
         for desk in self.inner.registry.all() {
             self.inner.registry.desk(desk).fail_all(Failure::Closed);
+            self.inner.drain_channels(desk);
         }
     }
 
@@ -96,6 +103,7 @@ where
         // A visit, so that the desk stays this peer's.
         let visit = self.inner.registry.visit(group.members());
         visit.desk().fail_all(Failure::GroupDown);
+        self.inner.drain_channels(visit.desk);
     }
 
     /// Takes a peer into service again.
@@ -107,18 +115,21 @@ where
         self.inner.core.resume_group(key);
     }
 
-    /// Closes all idle connections.
+    /// Closes all idle connections. Those that serve several at a time take no new streams
+    /// from now on.
     pub fn clear(&self) {
         self.inner.core.clear();
+        self.drain_all_channels();
     }
 
-    /// Closes the idle connections of one peer.
+    /// As [`clear`](Pool::clear), of one peer.
     pub fn clear_group<Q>(&self, key: &Q)
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
         self.inner.core.clear_group(key);
+        self.look_up(key).into_iter().for_each(|desk| self.inner.drain_channels(desk));
     }
 
     /// Shows each idle connection to `keep`, and closes it if that returns `false`; see
@@ -134,6 +145,7 @@ where
     /// As [`slabpool::Pool::invalidate`](crate::Pool::invalidate).
     pub fn invalidate(&self) {
         self.inner.core.invalidate();
+        self.drain_all_channels();
     }
 
     /// As [`slabpool::Pool::invalidate_group`](crate::Pool::invalidate_group).
@@ -143,6 +155,7 @@ where
         Q: Hash + Eq + ?Sized,
     {
         self.inner.core.invalidate_group(key);
+        self.look_up(key).into_iter().for_each(|desk| self.inner.drain_channels(desk));
     }
 
     /// Changes settings of the pool below; see
@@ -178,6 +191,7 @@ where
             let desk = self.inner.registry.desk(desk);
             status.connecting += desk.word.load().connecting() as usize;
             status.waiting += desk.waiting();
+            status.streams += desk.bench().streams;
         }
         status
     }
@@ -191,14 +205,14 @@ where
         let core = self.inner.core.group_status(key);
         let mut status =
             GroupStatus { idle: core.idle, leased: core.leased, ..GroupStatus::default() };
-        if let Some(desk) =
-            self.inner.registry.look_up(self.inner.core.engine().directory.hash(key), key)
-        {
+        if let Some(desk) = self.look_up(key) {
             let desk = self.inner.registry.desk(desk);
             let state = desk.word.load();
             status.connecting = state.connecting() as usize;
             status.connections = state.connections() as usize;
             status.waiting = desk.waiting();
+            let bench = desk.bench();
+            (status.shared, status.streams) = (bench.channels, bench.streams);
         }
         status
     }
@@ -210,8 +224,29 @@ where
     }
 
     /// As [`slabpool::Pool::maintain`](crate::Pool::maintain).
+    ///
+    /// Looks besides at connections that could have no [stream](Manager::streams) for now.
     pub fn maintain(&self) -> usize {
+        for desk in self.inner.registry.all() {
+            self.inner.tend(desk);
+        }
         self.inner.core.maintain()
+    }
+
+    /// The desk of a peer, for a look.
+    fn look_up<Q>(&self, key: &Q) -> Option<u32>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let hash = self.inner.core.engine().directory.hash(key);
+        self.inner.registry.look_up(hash, key)
+    }
+
+    fn drain_all_channels(&self) {
+        for desk in self.inner.registry.all() {
+            self.inner.drain_channels(desk);
+        }
     }
 
     /// As [`slabpool::Pool::tick`](crate::Pool::tick).

@@ -10,5 +10,6 @@ mod ends;
 mod limits;
 mod line;
 mod misses;
+mod shared;
 mod support;
 mod threads;

@@ -55,7 +55,7 @@ impl<T: Trade> Desk<T> {
     ) -> State {
         let mut after = After::<T>::default();
         let mut room = self.lock();
-        let Room { line, failures, last, .. } = &mut *room;
+        let Room { line, hub, failures, last } = &mut *room;
         *failures += 1;
         after.failure = last.replace(failure.clone());
         if line.waits(by) {
@@ -63,7 +63,7 @@ impl<T: Trade> Desk<T> {
         }
         let state = self.word.free(true);
         // Those who share were to share it.
-        let shared = state.connecting() == 0 && line.demand_to_share() > 0;
+        let shared = state.connecting() == 0 && line.demand_to_share() > 0 && !hub.has_prospects();
         if state.connections() == 0 || shared {
             for id in line.all() {
                 if line.wants(id) && (state.connections() == 0 || line.shares(id)) {

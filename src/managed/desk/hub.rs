@@ -28,6 +28,7 @@ use std::sync::Arc;
 use super::{Desk, LineFull, Room, Ticket, Trade, after::After};
 use crate::managed::channel::Channels;
 use crate::managed::desk::Joins;
+use crate::managed::streams::Begun;
 use crate::managed::word::Bounds;
 use crate::sync::Ordering;
 
@@ -47,8 +48,8 @@ pub struct Hub<L> {
 /// What one who shares may do who has just come.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Way {
-    /// A stream of this channel is its own.
-    Stream(u32),
+    /// This stream is its own.
+    Stream(Begun),
     /// It may look for an idle connection, being a prospect.
     Look,
     /// Others were here before.
@@ -76,6 +77,11 @@ impl<L> Hub<L> {
         self.prospects += usize::from(shares);
     }
 
+    /// Whether a connection is about to be opened to those who share.
+    pub(super) fn has_prospects(&self) -> bool {
+        self.prospects > 0
+    }
+
     /// What a hub has that is nobody's any more.
     #[must_use = "to be dropped without the lock"]
     pub(super) fn clear(&mut self) -> Self {
@@ -84,9 +90,12 @@ impl<L> Hub<L> {
     }
 
     /// A stream of the warmest channel that has room.
-    fn open(&self) -> Option<u32> {
+    fn open(&self) -> Option<Begun> {
         let home = self.home.as_ref()?;
-        self.active.iter().copied().find(|&index| home.get(index).streams.open().is_ok())
+        self.active.iter().find_map(|&channel| {
+            let number = home.get(channel).streams.open().ok()?.opened();
+            Some(Begun { channel, number })
+        })
     }
 
     /// Parked channels, and suspended ones.
@@ -118,13 +127,14 @@ impl<T: Trade> Desk<T> {
     /// The channel that the next stream should be of.
     #[inline(always)]
     pub fn hint(&self) -> Option<u32> {
-        // Relaxed: advice, for a place that stays a channel whatever becomes of it.
-        self.hint.load(Ordering::Relaxed).checked_sub(1)
+        // Acquire: pairs with `set_hint`, so that the place is there. It is advice, and stays a
+        // channel whatever becomes of it.
+        self.hint.load(Ordering::Acquire).checked_sub(1)
     }
 
     fn set_hint(&self, channel: Option<u32>) {
-        // Relaxed: as in `hint`.
-        self.hint.store(channel.map_or(0, |index| index + 1), Ordering::Relaxed);
+        // Release: pairs with `hint`.
+        self.hint.store(channel.map_or(0, |index| index + 1), Ordering::Release);
     }
 
     /// There is room in a channel again: if it is warmer than the one that streams are taken
@@ -148,9 +158,9 @@ impl<T: Trade> Desk<T> {
         let mut room = self.lock();
         if room.line.first_sharing().is_none() {
             let open = room.hub.open();
-            self.set_hint(open);
-            if let Some(channel) = open {
-                return Way::Stream(channel);
+            self.set_hint(open.map(|stream| stream.channel));
+            if let Some(stream) = open {
+                return Way::Stream(stream);
             }
         }
         if !room.line.is_empty() {
@@ -179,7 +189,7 @@ impl<T: Trade> Desk<T> {
         // In the line first, and looks then.
         self.word.set_waiting(true);
         if let Some(home) = &room.hub.home {
-            room.hub.active.iter().for_each(|&index| drop(home.get(index).streams.touch()));
+            room.hub.active.iter().for_each(|&index| home.get(index).streams.touch());
         }
         self.hand_streams(&mut room, &mut after);
         self.allot(&mut room, bounds, make, &mut after);
@@ -197,11 +207,11 @@ impl<T: Trade> Desk<T> {
 
     /// A newcomer has a stream while others wait: it keeps it only if none of them shares.
     /// True if it does.
-    pub fn claim_stream(&self, channel: u32) -> bool {
+    pub fn claim_stream(&self, stream: Begun) -> bool {
         let mut after = After::<T>::default();
         let mut room = self.lock();
         let Some(first) = room.line.first_sharing() else { return true };
-        after.note(room.line.resolve_with_stream(first, channel));
+        after.note(room.line.resolve_with_stream(first, stream));
         self.word.set_waiting(!room.line.is_empty());
         false
     }
@@ -216,8 +226,8 @@ impl<T: Trade> Desk<T> {
 
     fn hand_streams(&self, room: &mut Room<T>, after: &mut After<T>) {
         while let Some(id) = room.line.first_sharing() {
-            let Some(channel) = room.hub.open() else { break };
-            after.note(room.line.resolve_with_stream(id, channel));
+            let Some(stream) = room.hub.open() else { break };
+            after.note(room.line.resolve_with_stream(id, stream));
         }
         self.word.set_waiting(!room.line.is_empty());
     }
@@ -271,9 +281,23 @@ impl<T: Trade> Desk<T> {
         self.allot(&mut room, bounds, make, &mut after);
     }
 
-    /// The active channels.
-    pub fn active(&self) -> Vec<u32> {
-        self.lock().hub.active.clone()
+    /// No stream begins any more of the channels that are active now. Those that nobody uses
+    /// are the caller's.
+    #[must_use = "a channel that is parked is the caller's"]
+    pub fn drain_channels(&self) -> Vec<u32> {
+        let room = self.lock();
+        let Some(home) = &room.hub.home else { return Vec::new() };
+        let drain = |index: &u32| home.get(*index).streams.drain(false);
+        room.hub.active.iter().copied().filter(drain).collect()
+    }
+
+    /// Holds the channels that are in use, for a look. The caller lets them go.
+    #[must_use = "a channel that is held must be let go"]
+    pub fn hold_channels(&self) -> Vec<u32> {
+        let room = self.lock();
+        let Some(home) = &room.hub.home else { return Vec::new() };
+        let hold = |index: &u32| home.get(*index).streams.hold();
+        room.hub.active.iter().copied().filter(hold).collect()
     }
 
     /// Those that are suspended now.

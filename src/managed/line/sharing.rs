@@ -2,6 +2,8 @@
 
 use std::task::Waker;
 
+use crate::managed::streams::Begun;
+
 use super::{Chain, Id, Line, NONE};
 
 impl<W, P, O> Line<W, P, O> {
@@ -27,12 +29,12 @@ impl<W, P, O> Line<W, P, O> {
         self.find(id).is_some_and(|place| place.shares)
     }
 
-    /// As [`Line::resolve`], with a stream of this channel.
-    pub fn resolve_with_stream(&mut self, id: Id, channel: u32) -> (Option<Waker>, Option<P>) {
+    /// As [`Line::resolve`], with a stream.
+    pub fn resolve_with_stream(&mut self, id: Id, stream: Begun) -> (Option<Waker>, Option<P>) {
         self.stand_down(id.index);
         let place = self.place(id.index);
         debug_assert!(place.serial == id.serial && place.done && place.shares);
-        place.stream = Some(channel);
+        place.stream = Some(stream);
         (place.waker.take(), place.grant.take())
     }
 
