@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use slabpool::managed::{AcquireError, Builder, Manager, OnMiss, Pool, SharedOwned};
-use slabpool::{CloseReason, Liveness, ManualClock};
+use slabpool::{Clock, CloseReason, Liveness};
 use tokio::task::JoinHandle;
 
 use crate::support::{MS, SECOND, settle};
@@ -253,15 +253,15 @@ async fn as_few_connects_as_it_takes() {
             streams.push(task.await.unwrap().unwrap());
         }
         assert_eq!(mux.started(), connects);
-        streams.into_iter().for_each(Share::release);
+        streams.drain(..).for_each(Share::release);
         assert_peer(&pool, [connects, 0, 0, 0], [0, 0]);
         // An idle connection: nobody connects while the first one opens it to the others.
         if limit > 1 {
             let tasks: Vec<_> = (0..limit).map(|_| spawn(&pool)).collect();
             for task in tasks {
-                streams = vec![task.await.unwrap().unwrap()];
+                streams.push(task.await.unwrap().unwrap());
             }
-            drop(streams);
+            streams.clear();
             assert_eq!(mux.started(), connects);
         }
         assert_all_gone(pool, &mux);
@@ -319,7 +319,7 @@ async fn who_gets_what() {
     assert_peer(&pool, [0, 1, 0, 1], [0, 0]);
     lease.release();
     let fifth = fifth.await.unwrap().unwrap();
-    assert_eq!((fifth.id, fifth.meta().uses, mux.started()), (0, 5, 1));
+    assert_eq!((fifth.id, fifth.meta().uses, mux.started()), (0, 6, 1));
     drop(fifth);
     assert_all_gone(pool, &mux);
 }
@@ -411,13 +411,13 @@ async fn no_streams_for_now() {
 async fn what_is_suspended_is_not_forgotten() {
     for end in 0..6 {
         let mux = Mux::new(2);
-        let clock = ManualClock::new();
-        let handle = clock.clone();
+        let handle = Clock::manual();
+        let clock = handle.clone();
         let pool = builder(&mux)
             .settings(move |pool| {
                 pool.idle_timeout(None)
                     .max_lifetime(60 * SECOND)
-                    .max_lifetime_jitter(0.0)
+                    .lifetime_jitter(0.0)
                     .clock(clock)
                     .spawn_reaper(false)
             })
@@ -491,13 +491,13 @@ async fn drained_with_streams() {
 async fn out_of_service_means_drain() {
     for end in 0..6 {
         let mux = Mux::new(100);
-        let clock = ManualClock::new();
-        let handle = clock.clone();
+        let handle = Clock::manual();
+        let clock = handle.clone();
         let pool = builder(&mux)
             .settings(move |pool| {
                 pool.idle_timeout(None)
                     .max_lifetime(60 * SECOND)
-                    .max_lifetime_jitter(0.0)
+                    .lifetime_jitter(0.0)
                     .max_uses(5)
                     .clock(clock)
                     .spawn_reaper(false)
@@ -525,10 +525,7 @@ async fn out_of_service_means_drain() {
             }
             3 => {
                 pool.drain_group(&1);
-                assert!(matches!(
-                    pool.acquire_shared(&1).await,
-                    Err(AcquireError::GroupDown)
-                ));
+                assert!(matches!(pool.acquire_shared(&1).await, Err(AcquireError::GroupDown)));
                 pool.resume_group(&1);
                 CloseReason::Drained
             }
@@ -726,19 +723,18 @@ async fn cancelled_anywhere() {
 #[tokio::test(start_paused = true)]
 async fn in_time_or_not_at_all() {
     let mux = Mux::new(2);
-    let pool =
-        builder(&mux).max_connections_per_group(1).max_waiters_per_group(1).build().unwrap();
+    let pool = builder(&mux).max_connections_per_group(1).max_waiters_per_group(1).build().unwrap();
     let (first, second) = (share(&pool).await, share(&pool).await);
-    let outcome = pool.acquire_shared_timeout(&1, SECOND).await;
+    let outcome = pool.acquire_shared_timeout_owned(&1, SECOND).await;
     assert!(matches!(outcome, Err(AcquireError::Timeout { waited, .. }) if waited == SECOND));
     let outcome = pool.acquire_shared_timeout_owned(&1, Duration::ZERO).await;
     assert!(matches!(outcome, Err(AcquireError::Timeout { .. })));
     let waiter = spawn(&pool);
     settle().await;
-    let outcome = pool.acquire_shared(&1).await;
+    let outcome = pool.acquire_shared_owned(&1).await;
     assert!(matches!(outcome, Err(AcquireError::TooManyWaiters { waiters_max: 1 })));
     drop(first);
-    let stream = pool.acquire_shared_timeout(&1, Duration::ZERO).await;
+    let stream = pool.acquire_shared_timeout_owned(&1, Duration::ZERO).await;
     assert!(stream.is_err(), "it is the other one's");
     let third = waiter.await.unwrap().unwrap();
     assert!(third.meta().waited > Duration::ZERO || third.meta().reused);
