@@ -168,7 +168,7 @@ impl<P: Borrow<Pool<K, C>>, K, C> Lease<P, K, C> {
     }
 
     /// The parts, for a look.
-    #[cfg(any(feature = "tokio", slabpool_loom))]
+    #[cfg(feature = "tokio")]
     #[inline(always)]
     pub(crate) fn parts(&self) -> (&Pool<K, C>, &RawLease<K, C>) {
         (self.pool.borrow(), &self.raw)

@@ -83,7 +83,7 @@ mod remove;
 mod retirement;
 mod settings;
 mod shard;
-#[cfg(any(feature = "tokio", slabpool_loom))]
+#[cfg(feature = "tokio")]
 mod standing;
 mod stats;
 mod store;
@@ -134,7 +134,9 @@ pub mod model {
     pub use crate::core::tagged::{Head, NIL};
     pub use crate::core::ticket::{Claim, Ticket};
     pub use crate::core::{Core, Found};
-    pub use crate::managed::desk::{Desk, Joins, News, Ticket as Place, Trade};
+    pub use crate::managed::channel::{Channel, Channels};
+    pub use crate::managed::desk::{Desk, Joins, News, Ticket as Place, Trade, Way};
+    pub use crate::managed::streams::{Begun, Streams};
     pub use crate::managed::word::{Bounds, Word};
 
     /// Raises the tags of a group, and tells whether anything is idle in it then.

@@ -218,9 +218,9 @@ async fn the_warmest_is_filled_first() {
     }
     assert_eq!(streams.iter().map(|s| s.id).collect::<Vec<_>>(), [0, 0, 1, 1, 2, 2]);
     assert_peer(&pool, [0, 3, 0, 0], [3, 6]);
-    streams.remove(4);
-    streams.remove(2);
-    streams.remove(0);
+    drop(streams.remove(4));
+    drop(streams.remove(2));
+    drop(streams.remove(0));
     // One free in each: the first is filled, then the second, then the third.
     for expected in [0, 1, 2] {
         let stream = share(&pool).await;
