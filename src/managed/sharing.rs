@@ -1,11 +1,14 @@
 //! Those who share: how a stream begins, and how it ends.
 
+mod ends;
+mod guards;
+
 use std::borrow::Borrow;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use crate::connection::Liveness;
-use crate::error::CloseReason;
+use tokio::time::timeout;
+
 use crate::handle::Group;
 use crate::managed::desk::Way;
 use crate::managed::manager::Manager;
@@ -14,6 +17,8 @@ use crate::managed::slot::Slot;
 use crate::managed::streams::{Begun, STREAMS_MAX, State};
 use crate::managed::waiting::{ErrorOf, Got, Kind, LeaseOf, Spell};
 use crate::sync::Ordering;
+pub(crate) use guards::Prospect;
+use guards::{Hold, Trial};
 
 /// What one who shares has got.
 pub(crate) enum Taken<K, M>
@@ -24,117 +29,6 @@ where
     /// A connection that serves one at a time.
     Alone(LeaseOf<K, M>),
     Stream(Begun),
-}
-
-/// How a channel comes to its end.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Ending {
-    /// Its connection is of use.
-    Release,
-    Drain,
-    Dead,
-}
-
-impl Ending {
-    fn of(state: State) -> Self {
-        match (state.is_dead(), state.is_draining()) {
-            (true, _) => Self::Dead,
-            (false, true) => Self::Drain,
-            (false, false) => Self::Release,
-        }
-    }
-}
-
-/// One who is about to open a connection to the others who share, or looks for one.
-pub(crate) struct Prospect<'a, K, M>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    M: Manager<K>,
-{
-    inner: &'a Inner<K, M>,
-    desk: u32,
-    /// Whether the desk still counts it.
-    counts: bool,
-}
-
-impl<'a, K, M> Prospect<'a, K, M>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    M: Manager<K>,
-{
-    /// One that the desk has counted.
-    pub fn of(inner: &'a Inner<K, M>, desk: u32) -> Self {
-        Self { inner, desk, counts: true }
-    }
-
-    /// The caller says to the desk what came of it.
-    fn spend(mut self) {
-        self.counts = false;
-    }
-
-    /// It has a connection that serves one at a time.
-    fn alone(mut self) {
-        self.counts = false;
-        self.end(true);
-    }
-
-    fn end(&self, alone: bool) {
-        let registry = &self.inner.registry;
-        let make = || registry.permit(self.desk);
-        registry.desk(self.desk).unprospect(alone, registry.bounds, make);
-    }
-}
-
-impl<K, M> Drop for Prospect<'_, K, M>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    M: Manager<K>,
-{
-    fn drop(&mut self) {
-        if self.counts {
-            self.end(false);
-        }
-    }
-}
-
-/// A stream that may not be kept: it is as if it had never begun, when this is dropped.
-struct Trial<'a, K, M>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    M: Manager<K>,
-{
-    inner: &'a Inner<K, M>,
-    channel: u32,
-}
-
-impl<K, M> Drop for Trial<'_, K, M>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    M: Manager<K>,
-{
-    fn drop(&mut self) {
-        self.inner.undo_stream(self.channel);
-    }
-}
-
-/// A channel that is held for a look. It is let go when this is dropped.
-struct Hold<'a, K, M>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    M: Manager<K>,
-{
-    inner: &'a Inner<K, M>,
-    channel: u32,
-}
-
-impl<K, M> Drop for Hold<'_, K, M>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    M: Manager<K>,
-{
-    fn drop(&mut self) {
-        self.inner.end_stream(self.channel);
-    }
 }
 
 impl<K, M> Inner<K, M>
@@ -271,7 +165,9 @@ where
                     }
                 }
             };
-            let Some(lease) = self.check(lease, spell).await? else { continue };
+            // The others wait for it: no longer than for a connect.
+            let checked = timeout(self.connect_timeout, self.check(lease, spell)).await;
+            let Some(lease) = checked.unwrap_or(Ok(None))? else { continue };
             if let Some(taken) = self.activate(lease, prospect) {
                 return Ok(taken);
             }
@@ -316,126 +212,5 @@ where
             }
         }
         self.tend(desk);
-    }
-}
-
-impl<K, M> Inner<K, M>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    M: Manager<K>,
-{
-    /// A stream ends, or a hold: the next who shares gets it, or the channel runs dry.
-    #[inline]
-    pub fn end_stream(&self, index: u32) {
-        let channel = self.registry.channels.get(index);
-        let desk = channel.desk();
-        self.ended(index, desk, channel.streams.close());
-    }
-
-    /// As [`Inner::end_stream`], of one that nobody has used.
-    #[cold]
-    pub fn undo_stream(&self, index: u32) {
-        let channel = self.registry.channels.get(index);
-        let desk = channel.desk();
-        self.ended(index, desk, channel.streams.undo());
-    }
-
-    #[inline]
-    fn ended(&self, index: u32, desk: u32, state: State) {
-        if state.is_parked() {
-            return self.finish(index, Ending::of(state));
-        }
-        // The desk may be another peer's by now: then these find nothing.
-        let desk = self.registry.desk(desk);
-        if state.has_room() {
-            desk.warm(&self.registry.channels, index);
-        }
-        if desk.word.load().is_waiting() {
-            desk.serve_streams();
-        }
-    }
-
-    /// The end of a channel that the caller has parked.
-    #[inline(never)]
-    fn finish(&self, index: u32, ending: Ending) {
-        let registry = &self.registry;
-        let channel = registry.channels.get(index);
-        // So that the desk stays when the connection goes.
-        let visit = registry.stay(channel.desk());
-        let opened = channel.streams.load().opened();
-        // SAFETY: the caller has parked the channel (H2).
-        let mut lease = unsafe { channel.take() };
-        lease.charge(u64::from(opened).saturating_sub(1));
-        match ending {
-            Ending::Release => lease.release(),
-            Ending::Dead => lease.close_dead(),
-            Ending::Drain => {
-                // Whatever else would have ended it: one use more than it has had.
-                let reason = lease.fault(2).unwrap_or(CloseReason::Drained);
-                lease.end(reason);
-            }
-        }
-        let desk = visit.desk();
-        if desk.word.load().is_waiting() {
-            registry.serve(&self.core, visit.desk);
-        }
-        // Not sooner: until here it counted as one that is coming.
-        desk.strike(index, registry.bounds, || registry.permit(visit.desk));
-        registry.channels.give(index);
-    }
-
-    /// Looks at the channels of a peer that are suspended. Returns how many are so no more.
-    pub fn tend(&self, desk: u32) -> usize {
-        let suspended = self.registry.desk(desk).suspended();
-        suspended.into_iter().filter(|&index| self.tend_one(index)).count()
-    }
-
-    fn tend_one(&self, index: u32) -> bool {
-        let channel = self.registry.channels.get(index);
-        if !channel.streams.seize() {
-            return false;
-        }
-        let opened = u64::from(channel.streams.load().opened());
-        let look = |lease: &mut LeaseOf<K, M>| {
-            if lease.fault(opened + 1).is_some() {
-                return Some(Ending::Drain);
-            }
-            match self.manager.probe(lease) {
-                Liveness::Alive if self.manager.streams(lease) == 0 => None,
-                Liveness::Alive => Some(Ending::Release),
-                Liveness::Closed | Liveness::UnexpectedData => Some(Ending::Dead),
-            }
-        };
-        // SAFETY: parked above.
-        let ending =
-            unsafe { channel.with_owned(|lease| self.core.engine().shielded(|| look(lease))) };
-        // What panics is of no more use.
-        match ending.unwrap_or(Some(Ending::Dead)) {
-            None if channel.streams.suspend() => return false,
-            None => self.finish(index, Ending::Drain),
-            Some(ending) => self.finish(index, ending),
-        }
-        true
-    }
-
-    /// The channels of a peer take no more streams. Those that nobody uses are closed.
-    pub fn drain_channels(&self, desk: u32) {
-        for index in self.registry.desk(desk).drain_channels() {
-            self.finish(index, Ending::Drain);
-        }
-    }
-}
-
-impl<K, M> Drop for Inner<K, M>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    M: Manager<K>,
-{
-    fn drop(&mut self) {
-        // Nobody has a stream any more: what is left are channels that are suspended, whose
-        // leases keep the pool below.
-        for desk in self.registry.all() {
-            self.drain_channels(desk);
-        }
     }
 }
