@@ -16,7 +16,7 @@ use common::{Handle, Ledger, check, pool_of};
 use desk::{Peer, free, leased, peer, release, settle, sleep};
 use hub::{Found, Hub, with_hub};
 use slabpool::Pool;
-use slabpool::model::{Bounds, any_idle};
+use slabpool::model::{Begun, Bounds, any_idle};
 
 use crate::common::Conn;
 
@@ -89,6 +89,30 @@ fn end_against_end() {
         let (first, second) = (hub.first(), hub.first());
         let other = with_hub(&hub, move |hub| hub.end(second));
         hub.end(first);
+        other.join().unwrap();
+        account(ledger, pool, group, hub, false);
+    });
+}
+
+/// A channel is given up, and its place taken by the next one, while somebody who knew its
+/// number tries it: he finds the one that is there, complete.
+#[test]
+fn begin_against_another_in_its_place() {
+    check(3, || {
+        let (ledger, pool, group, hub) = hub_of(2, 1);
+        let first = hub.first();
+        let other = with_hub(&hub, move |hub| {
+            // As by a hint that is out of date.
+            let streams = &hub.channels.get(first.channel).streams;
+            if let Ok(state) = streams.open() {
+                let stream = Begun { channel: first.channel, number: state.opened() };
+                hub.look(stream);
+                hub.undo(stream);
+            }
+        });
+        hub.end(first);
+        let second = hub.first();
+        hub.end(second);
         other.join().unwrap();
         account(ledger, pool, group, hub, false);
     });
@@ -201,8 +225,7 @@ fn stream_end_against_wait_and_newcomer() {
         let (ledger, pool, group, hub) = hub_of(2, 1);
         let (first, second) = (hub.first(), hub.first());
         let waiter = with_hub(&hub, |hub| hub.seek());
-        let newcomer =
-            with_hub(&hub, |hub| hub.hinted().into_iter().for_each(|s| hub.end(s)));
+        let newcomer = with_hub(&hub, |hub| hub.hinted().into_iter().for_each(|s| hub.end(s)));
         hub.end(first);
         newcomer.join().unwrap();
         let third = hub.finally(waiter.join().unwrap());

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use tokio::time::timeout;
 
 use crate::handle::Group;
+use crate::lease::Lease as CoreLease;
 use crate::managed::desk::Way;
 use crate::managed::manager::Manager;
 use crate::managed::pool::Inner;
@@ -29,6 +30,18 @@ where
     /// A connection that serves one at a time.
     Alone(LeaseOf<K, M>),
     Stream(Begun),
+}
+
+/// What there is for one who shares, without waiting.
+pub(crate) enum Now<K, M>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    M: Manager<K>,
+{
+    Taken(Taken<K, M>),
+    /// A connection that must be checked. The caller is a prospect.
+    Due(LeaseOf<K, M>),
+    Nothing,
 }
 
 impl<K, M> Inner<K, M>
@@ -71,6 +84,37 @@ where
             return None;
         }
         Some(stream)
+    }
+
+    /// A stream of a channel that has room, or the connection that is idle, if there is either
+    /// and nobody was here before. Waits for nothing but locks.
+    pub fn share_now<Q>(&self, key: &Q) -> Now<K, M>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let engine = self.core.engine();
+        let Some(members) = engine.directory.with(key, Arc::clone) else { return Now::Nothing };
+        // A look first: to find nothing would count as a miss.
+        if members.lanes.live(&engine.core) == 0 {
+            return Now::Nothing;
+        }
+        let visit = self.registry.visit(&members);
+        let prospect = match visit.desk().enter() {
+            Way::Stream(stream) => {
+                let stream = self.admit_begun(stream);
+                return stream.map_or(Now::Nothing, |stream| Now::Taken(Taken::Stream(stream)));
+            }
+            Way::Look => Prospect::of(self, visit.desk),
+            Way::Join => return Now::Nothing,
+        };
+        let Some(raw) = engine.lease(&members) else { return Now::Nothing };
+        let lease = CoreLease::new(self.core.clone(), raw);
+        if self.is_due(&lease) {
+            prospect.spend();
+            return Now::Due(lease);
+        }
+        self.activate(lease, prospect).map_or(Now::Nothing, Now::Taken)
     }
 
     /// Whether a stream may be kept that has just begun. Runs the user's `streams`.
@@ -131,15 +175,18 @@ where
         self.admit(Trial { inner: self, channel: stream.channel }, stream.number, state)
     }
 
-    /// A stream, or a connection, for a caller that did not find one at once.
+    /// A stream, or a connection, for a caller that did not find one at once, or found one that
+    /// is due to be checked, as a prospect.
     pub async fn seek_shared(
         self: Arc<Self>,
         group: Group<K, Slot<M::Connection>>,
+        mut due: Option<LeaseOf<K, M>>,
         spell: Spell,
     ) -> Result<Taken<K, M>, ErrorOf<K, M>> {
         let visit = self.registry.visit(group.members());
         loop {
-            let prospect = match visit.desk().enter() {
+            let way = if due.is_some() { Way::Look } else { visit.desk().enter() };
+            let prospect = match way {
                 Way::Stream(stream) => match self.admit_begun(stream) {
                     Some(stream) => return Ok(Taken::Stream(stream)),
                     None => continue,
@@ -147,10 +194,10 @@ where
                 Way::Look => Some(Prospect::of(&self, visit.desk)),
                 Way::Join => None,
             };
-            if self.tend(visit.desk) > 0 {
+            if due.is_none() && self.tend(visit.desk) > 0 {
                 continue;
             }
-            let found = prospect.as_ref().and_then(|_| group.get_owned());
+            let found = due.take().or_else(|| prospect.as_ref().and_then(|_| group.get_owned()));
             let (lease, prospect) = match (found, prospect) {
                 (Some(lease), Some(prospect)) => (lease, prospect),
                 (_, prospect) => {
@@ -166,8 +213,13 @@ where
                 }
             };
             // The others wait for it: no longer than for a connect.
-            let checked = timeout(self.connect_timeout, self.check(lease, spell)).await;
-            let Some(lease) = checked.unwrap_or(Ok(None))? else { continue };
+            let lease = if self.is_due(&lease) {
+                let checked = timeout(self.connect_timeout, self.check(lease, spell)).await;
+                let Some(lease) = checked.unwrap_or(Ok(None))? else { continue };
+                lease
+            } else {
+                lease
+            };
             if let Some(taken) = self.activate(lease, prospect) {
                 return Ok(taken);
             }

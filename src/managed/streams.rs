@@ -205,10 +205,10 @@ impl Streams {
     /// Reads the word by a read-modify-write: whoever changes it later sees what the caller
     /// did before, or the caller sees the change.
     pub fn touch(&self) {
-        // AcqRel: Release pairs with the Acquire in `close`, `undo` and `set_limit`, whose
-        // callers look then whether somebody waits. Acquire so that what those have seen
-        // is seen by `open`.
-        self.0.fetch_add(0, Ordering::AcqRel);
+        // Release: pairs with the Acquire in `close`, `undo` and `set_limit`, whose callers look
+        // then whether somebody waits. Not Acquire: whoever acts on what this finds changes
+        // the word again.
+        self.0.fetch_add(0, Ordering::Release);
     }
 
     /// Changes the word, and tells what it is then.

@@ -109,13 +109,18 @@ where
         }
     }
 
+    /// Whether a connection must be checked: whether it was idle for long.
+    pub(super) fn is_due(&self, lease: &LeaseOf<K, M>) -> bool {
+        lease.meta().reused && lease.idle_nanos() >= self.check_after
+    }
+
     /// Checks a connection if it was idle for long. `None` if it is of no more use.
     pub(super) async fn check(
         &self,
         lease: LeaseOf<K, M>,
         spell: Spell,
     ) -> Result<Option<LeaseOf<K, M>>, ErrorOf<K, M>> {
-        if !lease.meta().reused || lease.idle_nanos() < self.check_after {
+        if !self.is_due(&lease) {
             return Ok(Some(lease));
         }
         // Closed if the check does not come to an end: half a ping may be left in it.

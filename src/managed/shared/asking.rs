@@ -9,7 +9,7 @@ use super::{Shared, SharedOwned, SharedPooled};
 use crate::managed::error::AcquireError;
 use crate::managed::manager::Manager;
 use crate::managed::pool::Pool;
-use crate::managed::sharing::Taken;
+use crate::managed::sharing::{Now, Taken};
 use crate::managed::waiting::Spell;
 
 impl<K, M> Pool<K, M>
@@ -167,9 +167,14 @@ where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
+        let due = match self.inner.share_now(key) {
+            Now::Taken(taken) => return Ok((taken, Duration::ZERO)),
+            Now::Due(lease) => Some(lease),
+            Now::Nothing => None,
+        };
         let spell = Spell::of(timeout);
         let group = self.inner.core.group(key);
-        let taken = Arc::clone(&self.inner).seek_shared(group, spell).await?;
+        let taken = Arc::clone(&self.inner).seek_shared(group, due, spell).await?;
         Ok((taken, spell.waited()))
     }
 }
