@@ -30,6 +30,8 @@
 //! * *A failed connect* is told to the caller that it was started for. If the peer has
 //!   nothing else, no connection and no other connect, it is told to all who wanted one. As
 //!   long as a peer has no connection, none is started in place of one that has failed.
+//! * *One connection for several*, where it can serve them:
+//!   [`acquire_shared`](Pool::acquire_shared) gives a stream of one that is in use already.
 //! * *A permit for each connection*, which is freed when the connection is closed, wherever
 //!   and however that happens. So closing a connection wakes who waits, as releasing one
 //!   does.

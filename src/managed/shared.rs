@@ -32,6 +32,8 @@ pub type SharedOwned<K, M> = Shared<Pool<K, M>, K, M>;
 ///   [`exclusive`](Shared::exclusive). **To drop it closes that connection**, as with
 ///   [`Lease`](crate::managed::Lease); [`release`](Shared::release) gives it back.
 ///
+/// What must be had mutably to be used, such as hyper's `SendRequest` of HTTP/2, is cloned.
+///
 /// To forget one ([`std::mem::forget`]) leaks the connection and its share of the limits.
 #[must_use = "dropping it ends the stream, or closes the connection"]
 pub struct Shared<P, K, M>

@@ -95,8 +95,12 @@ where
     {
         let engine = self.core.engine();
         let Some(members) = engine.directory.with(key, Arc::clone) else { return Now::Nothing };
+        // Acquire: as in `first_stream`.
+        let desk = members.annex.load(Ordering::Acquire).checked_sub(1);
+        let active = desk.is_some_and(|desk| self.registry.desk(desk).hint().is_some());
         // A look first: to find nothing would count as a miss.
-        if members.lanes.live(&engine.core) == 0 {
+        let any_idle = members.lanes.live(&engine.core) > 0;
+        if !active && !any_idle {
             return Now::Nothing;
         }
         let visit = self.registry.visit(&members);
@@ -108,7 +112,8 @@ where
             Way::Look => Prospect::of(self, visit.desk),
             Way::Join => return Now::Nothing,
         };
-        let Some(raw) = engine.lease(&members) else { return Now::Nothing };
+        let raw = if any_idle { engine.lease(&members) } else { None };
+        let Some(raw) = raw else { return Now::Nothing };
         let lease = CoreLease::new(self.core.clone(), raw);
         if self.is_due(&lease) {
             prospect.spend();

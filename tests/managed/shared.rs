@@ -34,6 +34,7 @@ struct Inner {
 
 struct Conn {
     id: usize,
+    key_of: u32,
     limit: Arc<AtomicU32>,
     alive: Arc<AtomicBool>,
     running: AtomicU32,
@@ -51,12 +52,13 @@ impl Manager<u32> for Mux {
     type Connection = Conn;
     type Error = usize;
 
-    async fn connect(&self, _: &u32) -> Result<Conn, usize> {
+    async fn connect(&self, key: &u32) -> Result<Conn, usize> {
         let id = self.0.started.fetch_add(1, SeqCst);
         let open = self.0.open.fetch_add(1, SeqCst) + 1;
         self.0.peak.fetch_max(open, SeqCst);
         let conn = Conn {
             id,
+            key_of: *key,
             limit: Arc::new(AtomicU32::new(self.0.limit.load(SeqCst))),
             alive: Arc::new(AtomicBool::new(true)),
             running: AtomicU32::new(0),

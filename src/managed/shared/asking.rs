@@ -38,6 +38,38 @@ where
     /// lifetime is over, it was leased as often as it may, its group or the pool was
     /// drained, cleared, invalidated or closed; it is closed when its last stream ends.
     ///
+    /// ```
+    /// use slabpool::managed::{Manager, Pool};
+    ///
+    /// # #[derive(Clone)] struct Handle;
+    /// # impl Handle {
+    /// #     async fn open(_: &str) -> std::io::Result<Self> { Ok(Self) }
+    /// #     fn streams_allowed(&self) -> u32 { 100 }
+    /// #     async fn exchange(&mut self) -> std::io::Result<()> { Ok(()) }
+    /// # }
+    /// struct Http2;
+    ///
+    /// impl Manager<String> for Http2 {
+    ///     type Connection = Handle;
+    ///     type Error = std::io::Error;
+    ///
+    ///     async fn connect(&self, peer: &String) -> std::io::Result<Handle> {
+    ///         Handle::open(peer).await
+    ///     }
+    ///
+    ///     fn streams(&self, connection: &Handle) -> u32 {
+    ///         connection.streams_allowed()
+    ///     }
+    /// }
+    ///
+    /// # async fn example(pool: Pool<String, Http2>) -> Result<(), Box<dyn std::error::Error>> {
+    /// let stream = pool.acquire_shared("10.0.0.7:443").await?;
+    /// stream.clone().exchange().await?;  // however it ends, others are not harmed
+    /// stream.release();
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`acquire`](Pool::acquire).

@@ -78,3 +78,56 @@ fn all_at_once() {
         assert_all_gone(pool, &mux);
     }
 }
+
+async fn wander(pool: &MuxPool, seed: u64, rounds: u64) {
+    let mut draw = seed;
+    for _ in 0..rounds {
+        draw = draw.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(seed | 1);
+        let key = (draw >> 60) as u32 % 5;
+        let share = pool.acquire_shared(&key).await.expect("connects succeed");
+        assert_eq!((*share.key(), share.key_of), (key, key));
+        let running = share.running.fetch_add(1, SeqCst) + 1;
+        assert!(running <= 3, "{running} streams");
+        if draw >> 50 & 3 == 0 {
+            tokio::task::yield_now().await;
+        }
+        share.running.fetch_sub(1, SeqCst);
+        match draw >> 40 & 15 {
+            0 => share.drain(),
+            1 => pool.clear(),
+            2 => pool.invalidate_group(&key),
+            _ => share.release(),
+        }
+    }
+}
+
+/// P9: peers that come and go, so that desks and channels change hands all the time: whoever
+/// comes by a number that is out of date gets no stream of another peer.
+#[test]
+fn numbers_change_hands() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(4)
+        .enable_time()
+        .build()
+        .unwrap();
+    let mux = Mux::new(3);
+    let pool = builder(&mux).acquire_timeout(Duration::from_secs(60)).build().unwrap();
+    runtime.block_on(async {
+        let tasks: Vec<_> = (0..8)
+            .map(|seed| {
+                let pool = pool.clone();
+                tokio::spawn(async move { wander(&pool, seed, 600).await })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        while pool.status().connecting > 0 {
+            tokio::task::yield_now().await;
+        }
+    });
+    let status = pool.status();
+    assert_eq!((status.leased, status.streams, status.idle), (0, 0, mux.open()));
+    drop(runtime);
+    assert_all_gone(pool, &mux);
+}
