@@ -221,7 +221,7 @@ async fn one_at_a_time_is_had_alone() {
     assert_all_gone(pool, &mux);
 }
 
-/// F.56: several connections for a peer; the one that is in use for longest is filled first,
+/// H.56: several connections for a peer; the one that is in use for longest is filled first,
 /// so that the others run dry.
 #[tokio::test(start_paused = true)]
 async fn the_warmest_is_filled_first() {
@@ -252,7 +252,7 @@ async fn the_warmest_is_filled_first() {
     assert_all_gone(pool, &mux);
 }
 
-/// One connect for all who share, as long as nothing is known of the peer; then as many as it
+/// C.31: one connect for all who share, as long as nothing is known of the peer; then as many as it
 /// takes.
 #[tokio::test(start_paused = true)]
 async fn as_few_connects_as_it_takes() {
@@ -339,7 +339,7 @@ async fn who_gets_what() {
     assert_all_gone(pool, &mux);
 }
 
-/// F.29: only a connection that was idle is checked, and by one alone, while the others wait
+/// C.29: only a connection that was idle is checked, and by one alone, while the others wait
 /// for it and open none.
 #[tokio::test(start_paused = true)]
 async fn checked_before_it_is_opened_to_others() {

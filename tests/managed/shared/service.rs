@@ -25,7 +25,7 @@ async fn drained_with_streams() {
     assert_all_gone(pool, &mux);
 }
 
-/// F.57, lifetime means drain; likewise uses, and all that takes connections out of service.
+/// H.57, lifetime means drain; likewise uses, and all that takes connections out of service.
 #[tokio::test(start_paused = true)]
 async fn out_of_service_means_drain() {
     for end in 0..6 {

@@ -101,7 +101,7 @@ async fn wander(pool: &MuxPool, seed: u64, rounds: u64) {
     }
 }
 
-/// P9: peers that come and go, so that desks and channels change hands all the time: whoever
+/// Peers that come and go, so that desks and channels change hands all the time: whoever
 /// comes by a number that is out of date gets no stream of another peer.
 #[test]
 fn numbers_change_hands() {
