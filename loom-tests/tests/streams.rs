@@ -281,17 +281,37 @@ fn look_against_drain() {
         let drainer = with_hub(&hub, |hub| {
             hub.peer.desk.drain_channels().into_iter().for_each(|index| hub.finish(index));
         });
-        for index in hub.peer.desk.suspended() {
-            let channel = hub.channels.get(index);
-            if channel.streams.seize() {
-                // SAFETY: parked by `seize`.
-                unsafe { channel.with_owned(|lease| lease.touch()) };
-                if !channel.streams.suspend() {
-                    hub.finish(index);
-                }
-            }
-        }
+        tend(&hub);
         drainer.join().unwrap();
         account(ledger, pool, group, hub, true);
     });
+}
+
+/// The last stream of such a connection ends while it is looked at: whoever looks has it alone.
+#[test]
+fn look_against_end() {
+    check(3, || {
+        let (ledger, pool, group, hub) = hub_of(2, 1);
+        let first = hub.first();
+        hub.channels.get(first.channel).streams.set_limit(0);
+        let other = with_hub(&hub, move |hub| hub.end(first));
+        tend(&hub);
+        other.join().unwrap();
+        hub.peer.desk.drain_channels().into_iter().for_each(|index| hub.finish(index));
+        account(ledger, pool, group, hub, true);
+    });
+}
+
+/// Looks at what is suspended, as the owner.
+fn tend(hub: &Hub) {
+    for index in hub.peer.desk.suspended() {
+        let channel = hub.channels.get(index);
+        if channel.streams.seize() {
+            // SAFETY: parked by `seize`.
+            unsafe { channel.with_owned(|lease| lease.touch()) };
+            if !channel.streams.suspend() {
+                hub.finish(index);
+            }
+        }
+    }
 }

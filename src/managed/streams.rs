@@ -162,9 +162,9 @@ impl Streams {
 
     /// How many streams there may be. By one who has a stream.
     pub fn set_limit(&self, limit: u32) -> State {
-        // AcqRel: Acquire to see the waiter who has touched the word before; Release so as
-        // not to hide the streams that have ended from the owner.
-        self.change(Ordering::AcqRel, |state| state.with_limit(limit))
+        // Acquire: to see the waiter who has touched the word before. Not Release: it hides
+        // no stream that has ended from the owner, being a read-modify-write.
+        self.change(Ordering::Acquire, |state| state.with_limit(limit))
     }
 
     /// No stream begins any more. By one who has a stream, or the lock of the desk that the
