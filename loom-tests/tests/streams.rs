@@ -236,6 +236,47 @@ fn stream_end_against_wait_and_newcomer() {
     });
 }
 
+/// The same while somebody is in the line already: he gets it, however long the newcomer would
+/// keep his.
+#[test]
+fn stream_end_against_newcomer() {
+    check(3, || {
+        let (ledger, pool, group, hub) = hub_of(2, 1);
+        let (first, second) = (hub.first(), hub.first());
+        let waits = hub.wait(false);
+        let newcomer = with_hub(&hub, |hub| hub.hinted());
+        hub.end(first);
+        assert!(newcomer.join().unwrap().is_none(), "overtaken");
+        let third = hub.got(waits).expect("forgotten");
+        hub.end(second);
+        hub.end(third);
+        account(ledger, pool, group, hub, false);
+    });
+}
+
+/// The last stream of a connection ends whose time is up, while somebody comes who counts on it:
+/// he may connect then.
+#[test]
+fn unfit_against_join() {
+    check(2, || {
+        let (ledger, pool, group, hub) = hub_of(2, 1);
+        let first = hub.first();
+        hub.unfit.set(true);
+        let waiter = with_hub(&hub, |hub| match hub.seek() {
+            Found::Waits(sharer) => Some(sharer),
+            Found::Stream(stream) => {
+                hub.end(stream);
+                None
+            }
+        });
+        hub.end(first);
+        if let Some(sharer) = waiter.join().unwrap() {
+            assert!(sharer.may_connect(&hub), "forgotten");
+        }
+        account(ledger, pool, group, hub, true);
+    });
+}
+
 /// The last stream ends while one comes who wants the connection alone.
 #[test]
 fn park_against_exclusive_wait() {

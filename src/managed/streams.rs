@@ -173,8 +173,8 @@ impl Streams {
     pub fn drain(&self, dead: bool) -> bool {
         let flags = if dead { DRAINING | DEAD } else { DRAINING };
         let mut before = self.load();
-        // AcqRel: as in `close`.
-        self.change(Ordering::AcqRel, |state| {
+        // Acquire: for the owner. Not Release, as in `set_limit`.
+        self.change(Ordering::Acquire, |state| {
             before = state;
             State(state.0 | flags).settled()
         })
@@ -226,6 +226,10 @@ impl Streams {
         success: Ordering,
         mut next: impl FnMut(State) -> Option<State>,
     ) -> Result<State, State> {
+        // Loom tries an access before the last one to the same word, and no other: the load would
+        // keep it from trying the exchange before what others did.
+        #[cfg(slabpool_loom)]
+        self.0.fetch_add(0, Ordering::Relaxed);
         let mut now = self.load();
         loop {
             let Some(then) = next(now) else { return Err(now) };

@@ -1,6 +1,7 @@
 //! A peer whose connections serve several at a time, and those who share them. What is done
 //! without the desk is done in the order in which `managed/sharing.rs` does it.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,6 +22,8 @@ pub struct Hub {
     pub channels: Arc<Channels<Lease>>,
     /// How many a connection serves that is opened to others.
     pub limit: u32,
+    /// Whether what is released is closed instead, its time being up.
+    pub unfit: Cell<bool>,
 }
 
 /// What one who shares has found.
@@ -39,7 +42,7 @@ pub struct Sharer {
 impl Hub {
     pub fn new(peer: &Rc<Peer>, limit: u32) -> Rc<Self> {
         let channels = Arc::new(Channels::new());
-        Rc::new(Self { peer: Rc::clone(peer), channels, limit })
+        Rc::new(Self { peer: Rc::clone(peer), channels, limit, unfit: Cell::new(false) })
     }
 
     fn make(&self) -> impl Fn() -> Grant {
@@ -155,7 +158,7 @@ impl Hub {
         // SAFETY: parked by the caller.
         let lease = unsafe { channel.take() };
         lease.touch();
-        if draining {
+        if draining || self.unfit.get() {
             lease.close();
             crate::desk::free(&self.peer, false);
         } else {
