@@ -177,7 +177,7 @@ impl<K, C> Engine<K, C> {
         let usable = now < record.retire_at
             && now < stamp.saturating_add(record.patience.get())
             && Mark::is_of(seat.mark.get(), self.generation_of(group))
-            && seat.state.own().wrapping_sub(record.uses_base) <= group.limits.max_uses();
+            && seat.state.own().wrapping_sub(record.uses_base.get()) <= group.limits.max_uses();
         let counts = |found: Found<'_>| self.stays(found, group, now);
         // In doubt it is used: others are at the group's lanes all the time.
         let rank = || group.lanes.rank_of_top(&self.core, stamp, spared, now, counts);

@@ -223,7 +223,7 @@ impl<K, C> Engine<K, C> {
         let record = unsafe { record_of::<K, C>(seat) };
         !seat.is_expired(now)
             && Mark::is_of(seat.mark.get(), self.generation_of(group))
-            && seat.state.own().wrapping_sub(record.uses_base) <= group.limits.max_uses()
+            && seat.state.own().wrapping_sub(record.uses_base.get()) <= group.limits.max_uses()
     }
 
     /// Ends a lease that nobody got to see, for the fault of its connection.
@@ -276,7 +276,7 @@ impl<K, C> Engine<K, C> {
         let mark = seat.mark.get();
         let fit = now < deadline
             && Mark::is_of(mark, generation.wrapping_add(group.generation()))
-            && incarnation.wrapping_sub(record.uses_base)
+            && incarnation.wrapping_sub(record.uses_base.get())
                 < record.uses_max.get().min(group.limits.max_uses());
         if !fit {
             let fault = self.unfitness(seat, now);

@@ -22,6 +22,9 @@ pub(crate) struct Members<K> {
     pub tally: GroupTally,
     /// Whether settings of its own keep the group, as one more handle.
     pub configured: AtomicBool,
+    /// For the layer above: the number of the peer's desk there, and one. 0 is none. Advice.
+    #[cfg_attr(not(feature = "tokio"), expect(dead_code, reason = "there is no layer above"))]
+    pub annex: AtomicU32,
     /// Of the key, for the directory.
     pub hash: u64,
     pub key: K,
@@ -41,6 +44,7 @@ impl<K> Members<K> {
             roll,
             tally: GroupTally::default(),
             configured: AtomicBool::new(false),
+            annex: AtomicU32::new(0),
             hash,
             key,
         }

@@ -273,14 +273,14 @@ impl<K, C> Engine<K, C> {
         let lifetime = group.limits.max_lifetime();
         record.retire_at = self.config.retire_at(now, lifetime, self.tuning.jitter(), serial);
         // A connection that is leased at once has this lease as its first use.
-        record.uses_base = match start {
+        record.uses_base.set(match start {
             Start::Leased => incarnation.wrapping_sub(1),
             Start::Idle => incarnation,
-        };
+        });
         seat.fill(place.record.as_ptr().cast(), serial, generation);
         card.born.set(now);
         card.retire_at.set(record.retire_at);
-        card.uses_base.set(record.uses_base);
+        card.uses_base.set(record.uses_base.get());
         card.patience.set(terms.patience);
         card.group.set(group.hash);
         // The record is complete: from here on others may read it.

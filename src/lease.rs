@@ -167,6 +167,13 @@ impl<P: Borrow<Pool<K, C>>, K, C> Lease<P, K, C> {
         &self.raw.record().group.key
     }
 
+    /// The parts, for a look.
+    #[cfg(feature = "tokio")]
+    #[inline(always)]
+    pub(crate) fn parts(&self) -> (&Pool<K, C>, &RawLease<K, C>) {
+        (self.pool.borrow(), &self.raw)
+    }
+
     /// The parts, without the drop.
     #[inline(always)]
     fn into_parts(self) -> (P, RawLease<K, C>) {

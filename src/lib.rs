@@ -90,6 +90,8 @@ mod remove;
 mod retirement;
 mod settings;
 mod shard;
+#[cfg(feature = "tokio")]
+mod standing;
 mod stats;
 mod store;
 mod sync;
@@ -144,10 +146,12 @@ pub mod model {
     pub use crate::core::tagged::{Head, NIL};
     pub use crate::core::ticket::{Claim, Ticket};
     pub use crate::core::{Core, Found};
-    pub use crate::managed::desk::{Desk, Joins, News, Starving, Ticket as Place, Trade};
+    pub use crate::managed::channel::{Channel, Channels};
+    pub use crate::managed::desk::{Desk, Joins, News, Starving, Ticket as Place, Trade, Way};
     pub use crate::managed::health::{Blow, Policy, Struck, Vitals};
     pub use crate::managed::limits::Limits;
     pub use crate::managed::starved::{Larder, Spot, Starved};
+    pub use crate::managed::streams::{Begun, Streams};
     pub use crate::managed::turn::{BYPASS_MAX, Turn};
     pub use crate::managed::word::{Bounds, Word};
     pub use crate::unit::Unit;

@@ -34,7 +34,7 @@ impl<K, C> RawLease<K, C> {
     /// How often the connection was leased, this lease included.
     #[inline(always)]
     pub fn uses(&self) -> u64 {
-        self.seat().state.own().wrapping_sub(self.record().uses_base)
+        self.seat().state.own().wrapping_sub(self.record().uses_base.get())
     }
 
     /// The record of the connection, which the lease owns.

@@ -53,8 +53,8 @@ pub(crate) struct Record<K, C> {
     pub seat: u32,
     /// When its lifetime ends.
     pub retire_at: u64,
-    /// The incarnation from which its uses count.
-    pub uses_base: u64,
+    /// The incarnation from which its uses count. As `patience`.
+    pub uses_base: Field,
     /// How long this connection may stay idle, whatever the group allows. Read and
     /// written by the owner of the seat alone (S2), while others may hold the record by
     /// its token.
@@ -76,7 +76,7 @@ impl<K, C> Record<K, C> {
             serial: 0,
             seat: NIL,
             retire_at: 0,
-            uses_base: 0,
+            uses_base: Field::default(),
             patience: Field::default(),
             uses_max: Field::default(),
         }

@@ -104,7 +104,7 @@ fn down_against_wait() {
         let (sleeper, refused) = waiter.join().unwrap();
         match sleeper.end(&peer) {
             Some(News::Outcome(Err("refused" | "down"))) => {}
-            Some(News::Outcome(_) | News::Look) => panic!("nothing was opened"),
+            Some(News::Outcome(_) | News::Look | News::Stream(_)) => panic!("nothing was opened"),
             // It came first, and may connect.
             Some(News::Grant(_)) => {}
             None => assert!(refused, "forgotten"),
@@ -234,7 +234,7 @@ fn a_spare_connect_that_fails_against_wait() {
         let _state = peer.desk.fail_and(None, "refused", &peer.bounds, make, |_| None);
         match waiter.join().unwrap().end(&peer) {
             Some(News::Outcome(Err("refused"))) | Some(News::Grant(_)) => {}
-            Some(News::Outcome(_) | News::Look) => panic!("nothing was opened"),
+            Some(News::Outcome(_) | News::Look | News::Stream(_)) => panic!("nothing was opened"),
             None => panic!("forgotten"),
         }
         assert_eq!(peer.desk.word.load().connections(), 0);

@@ -26,6 +26,7 @@ mod barging;
 mod connects;
 mod handing;
 mod health;
+mod hub;
 mod starving;
 mod surplus;
 
@@ -38,10 +39,13 @@ use crate::managed::health::Vitals;
 use crate::managed::limits::Limits;
 use crate::managed::line::{Id, Left, Line, Polled};
 use crate::managed::starved::Spot;
+use crate::managed::streams::Begun;
 use crate::managed::turn::Turn;
 use crate::managed::word::Word;
 use crate::sync::{AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering};
 use after::After;
+use hub::Hub;
+pub use hub::Way;
 pub use starving::Starving;
 use surplus::Shedding;
 
@@ -75,12 +79,16 @@ pub struct Desk<T: Trade> {
     pub turn: Turn,
     /// Of the key of the peer.
     hash: AtomicU64,
+    /// The number of the channel that the next stream should be of, and one: the warmest
+    /// that has room. 0 is none. Advice.
+    hint: AtomicU32,
     room: Mutex<Room<T>>,
     free_link: AtomicU32,
 }
 
 struct Room<T: Trade> {
     line: LineOf<T>,
+    hub: Hub<T::Lease>,
     /// How many connects have failed, and how the last one did.
     failures: u64,
     last: Option<T::Failure>,
@@ -117,6 +125,8 @@ pub struct LineFull;
 pub enum News<T: Trade> {
     /// The end of the waiting.
     Outcome(Outcome<T>),
+    /// The end of the waiting, for one who shares: a stream.
+    Stream(Begun),
     /// A permit to connect. The waiting goes on.
     Grant(T::Grant),
     /// A hint that something may be idle: to look for it, and go on waiting if nothing is.
@@ -167,6 +177,7 @@ impl<T: Trade> Desk<T> {
         let mut room = self.lock();
         match room.line.poll(id, &mut waker) {
             Polled::Outcome(outcome) => Poll::Ready(News::Outcome(outcome)),
+            Polled::Stream(stream) => Poll::Ready(News::Stream(stream)),
             Polled::Grant(grant) => Poll::Ready(News::Grant(grant)),
             Polled::Look => {
                 self.turn.set_nudged(room.line.nudged());
@@ -217,12 +228,14 @@ impl<T: Trade> Desk<T> {
 
     /// Gives up the desk. The caller owns it.
     pub fn clear(&self) {
+        // Relaxed: advice.
+        self.hint.store(0, Ordering::Relaxed);
         let mut room = self.lock();
         room.health.recover();
         room.starving = None;
-        let last = room.last.take();
+        let (last, hub) = (room.last.take(), room.hub.clear());
         drop(room);
-        drop(last);
+        drop((last, hub));
     }
 
     fn lock(&self) -> MutexGuard<'_, Room<T>> {
@@ -238,8 +251,10 @@ impl<T: Trade> Default for Desk<T> {
             word: Word::default(),
             turn: Turn::default(),
             hash: AtomicU64::new(0),
+            hint: AtomicU32::new(0),
             room: Mutex::new(Room {
                 line: Line::default(),
+                hub: Hub::default(),
                 failures: 0,
                 last: None,
                 shedding: Shedding::default(),

@@ -10,6 +10,7 @@
 //! the capacity as it is. Otherwise two peers would take each other's connections for ever.
 
 use std::hash::Hash;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -178,10 +179,13 @@ where
 
     fn tend(&self) {
         let agenda = &self.registry.agenda;
-        if agenda.next() == NEVER {
+        // Relaxed: see `Inner::note_limit`.
+        let barren = self.registry.barren.load(Ordering::Relaxed);
+        if agenda.next() == NEVER && !barren {
             return;
         }
         let Some(inner) = self.pool.get().and_then(Weak::upgrade) else { return };
+        inner.tend_all();
         for _ in 0..ERRANDS_PER_STEP {
             let Some(mut errand) = agenda.take(moment()) else { return };
             let next = inner.look_after(&mut errand);

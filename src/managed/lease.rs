@@ -165,6 +165,11 @@ where
         }
     }
 
+    /// The pool that it is of.
+    pub(crate) fn holder(&self) -> &Pool<K, M> {
+        self.inner().holder().0.borrow()
+    }
+
     #[inline(always)]
     fn inner(&self) -> &Inner<P, K, M> {
         self.inner.as_ref().expect("a lease ends once")

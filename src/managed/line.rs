@@ -2,18 +2,20 @@
 //! desk.
 //!
 //! Places are found by number, and linked, so that joining, leaving and being served take
-//! the same time however long the line is. There are two chains: the *line* itself, and
-//! those in it who *want* a connect that nobody has started for them yet; both in order
-//! of arrival.
+//! the same time however long the line is. There are three chains: the *line* itself,
+//! those in it who *want* a connect that nobody has started for them yet, and those who
+//! *share*, for whom a stream will do; all in order of arrival.
 
 mod chain;
 mod nudges;
+mod sharing;
 #[cfg(all(test, not(slabpool_loom)))]
 mod tests;
 
 use std::mem;
 use std::task::Waker;
 
+use crate::managed::streams::Begun;
 use chain::Chain;
 use nudges::Nudges;
 
@@ -48,15 +50,20 @@ struct Place<W, P, O> {
     wish: Wish,
     /// Whether it stands in the line, and not apart.
     lined: bool,
+    /// Whether a stream of a connection will do.
+    shares: bool,
     /// Whether the waiting has ended.
     done: bool,
     /// Whether it was woken to look for itself, and has not begun to.
     nudged: bool,
     grant: Option<P>,
     outcome: Option<O>,
+    /// A stream that it ends with, instead of an outcome.
+    stream: Option<Begun>,
     waker: Option<Waker>,
     line: Link,
     wanting: Link,
+    sharing: Link,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +94,7 @@ pub struct Line<W, P, O> {
     serial: u64,
     line: Ends,
     wanting: Ends,
+    sharing: Ends,
     /// Places that are not free.
     taken: usize,
     /// Those that wait.
@@ -94,6 +102,8 @@ pub struct Line<W, P, O> {
     /// ... for which a connect is wanted, granted or not.
     demand: usize,
     nudges: Nudges,
+    /// ... and who share.
+    demand_to_share: usize,
 }
 
 /// What a place has for the one who waits in it.
@@ -101,6 +111,8 @@ pub struct Line<W, P, O> {
 pub enum Polled<P, O> {
     /// The end of the waiting.
     Outcome(O),
+    /// A stream: the end of the waiting.
+    Stream(Begun),
     /// A permit to connect; the place stays where it is.
     Grant(P),
     /// It was nudged. The waker was taken note of.
@@ -116,6 +128,8 @@ pub struct Left<P, O> {
     pub grant: Option<P>,
     /// An outcome that was not seen.
     pub outcome: Option<O>,
+    /// A stream that was not seen.
+    pub stream: Option<Begun>,
     /// Not to be dropped under the lock.
     pub waker: Option<Waker>,
 }
@@ -129,10 +143,12 @@ impl<W, P, O> Default for Line<W, P, O> {
             serial: 0,
             line: empty,
             wanting: empty,
+            sharing: empty,
             taken: 0,
             waiting: 0,
             demand: 0,
             nudges: Nudges::default(),
+            demand_to_share: 0,
         }
     }
 }
@@ -166,7 +182,9 @@ impl<W, P, O> Line<W, P, O> {
             return;
         }
         place.wish = Wish::Open;
+        let shares = place.shares;
         self.demand += 1;
+        self.demand_to_share += usize::from(shares);
         self.append(Chain::Wanting, id.index);
     }
 
@@ -183,7 +201,9 @@ impl<W, P, O> Line<W, P, O> {
                 return Some(Id { index, serial: place.serial });
             }
             place.wish = Wish::Not;
+            let shares = place.shares;
             self.demand -= 1;
+            self.demand_to_share -= usize::from(shares);
             self.unlink(Chain::Wanting, index);
         }
     }
@@ -273,6 +293,9 @@ impl<W, P, O> Line<W, P, O> {
         if let Some(outcome) = place.outcome.take() {
             return Polled::Outcome(outcome);
         }
+        if let Some(stream) = place.stream.take() {
+            return Polled::Stream(stream);
+        }
         if let Some(grant) = place.grant.take() {
             return Polled::Grant(grant);
         }
@@ -296,7 +319,8 @@ impl<W, P, O> Line<W, P, O> {
             unreachable!("the place was found")
         };
         self.free = id.index;
-        Left { grant: place.grant, outcome: place.outcome, waker: place.waker }
+        let Place { grant, outcome, stream, waker, .. } = place;
+        Left { grant, outcome, stream, waker }
     }
 
     /// Memory that an empty line no longer needs.
@@ -332,13 +356,16 @@ impl<W, P, O> Line<W, P, O> {
             who,
             wish: Wish::Not,
             lined: false,
+            shares: false,
             done: false,
             nudged: false,
             grant: None,
             outcome: None,
+            stream: None,
             waker: None,
             line: UNLINKED,
             wanting: UNLINKED,
+            sharing: UNLINKED,
         };
         let index = self.free;
         let index = match self.cells.get_mut(index) {
@@ -363,7 +390,7 @@ impl<W, P, O> Line<W, P, O> {
     fn stand_down(&mut self, index: usize) {
         let place = self.place(index);
         place.done = true;
-        let (lined, wish) = (place.lined, place.wish);
+        let (lined, wish, shares) = (place.lined, place.wish, place.shares);
         if lined {
             self.forget_nudge(index);
             self.unlink(Chain::Line, index);
@@ -371,8 +398,12 @@ impl<W, P, O> Line<W, P, O> {
         if wish == Wish::Open {
             self.unlink(Chain::Wanting, index);
         }
+        if shares {
+            self.unlink(Chain::Sharing, index);
+        }
         self.waiting -= 1;
         self.demand -= usize::from(wish != Wish::Not);
+        self.demand_to_share -= usize::from(shares && wish != Wish::Not);
     }
 
     fn find(&mut self, id: Id) -> Option<&mut Place<W, P, O>> {

@@ -46,6 +46,21 @@ pub trait Manager<K>: Send + Sync + 'static {
         Liveness::Alive
     }
 
+    /// How many a connection can serve at a time: what an HTTP/2 peer allows by
+    /// `SETTINGS_MAX_CONCURRENT_STREAMS`, for example. 1, the default, is a connection for one
+    /// at a time. Of no effect but for [`acquire_shared`](crate::managed::Pool::acquire_shared);
+    /// above 65,535 as 65,535.
+    ///
+    /// Asked whenever a stream begins, so it should be cheap: a number that is kept. It may
+    /// change at any time. Streams that run go on when it falls. With 0 the connection takes no
+    /// more, and stays until it says otherwise: nobody connects in its place meanwhile. That
+    /// it has risen is seen when somebody asks for a stream; who waits already hears of it
+    /// by [`refresh_streams`](crate::managed::Pool::refresh_streams).
+    fn streams(&self, connection: &Self::Connection) -> u32 {
+        let _ = connection;
+        1
+    }
+
     /// Whether a connection that was idle for
     /// [`check_after`](crate::managed::Builder::check_after) or longer can be used: it may
     /// send a ping, and await the answer. By default it can.

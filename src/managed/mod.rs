@@ -31,6 +31,8 @@
 //! * *A failed connect* is told to the caller that it was started for. If the peer has
 //!   nothing else, no connection and no other connect, it is told to all who wanted one. As
 //!   long as a peer has no connection, none is started in place of one that has failed.
+//! * *One connection for several*, where it can serve them:
+//!   [`acquire_shared`](Pool::acquire_shared) gives a stream of one that is in use already.
 //! * *A permit for each connection*, which is freed when the connection is closed, wherever
 //!   and however that happens. So closing a connection wakes who waits, as releasing one
 //!   does.
@@ -53,6 +55,7 @@ mod agenda;
 mod attempt;
 #[cfg(feature = "tokio")]
 mod builder;
+pub(crate) mod channel;
 #[cfg(feature = "tokio")]
 mod condition;
 pub(crate) mod desk;
@@ -82,10 +85,15 @@ mod room;
 #[cfg(feature = "tokio")]
 mod settings;
 #[cfg(feature = "tokio")]
+mod shared;
+#[cfg(feature = "tokio")]
+mod sharing;
+#[cfg(feature = "tokio")]
 mod slot;
 pub(crate) mod starved;
 #[cfg(feature = "tokio")]
 mod stats;
+pub(crate) mod streams;
 #[cfg(feature = "tokio")]
 mod tally;
 pub(crate) mod turn;
@@ -106,6 +114,7 @@ pub use self::{
     manager::Manager,
     pool::Pool,
     settings::Settings,
+    shared::{Shared, SharedOwned, SharedPooled},
     slot::Slot,
     stats::{Connects, Stats},
     whole::{Drained, GroupStatus, Status},

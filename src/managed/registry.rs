@@ -9,7 +9,7 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::hash::Hash;
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use hashbrown::HashTable;
@@ -21,6 +21,7 @@ use crate::core::arena::Arena;
 use crate::group::Members;
 use crate::lease::{Lease, PooledOwned};
 use crate::managed::agenda::Agenda;
+use crate::managed::channel::Channels;
 use crate::managed::desk::{Desk, Trade};
 use crate::managed::error::Failure;
 use crate::managed::fairness::Fairness;
@@ -93,6 +94,9 @@ where
     lots: AtomicU64,
     /// Those whose callers wait for room in the pool.
     pub starved: Starved,
+    pub channels: Arc<Channels<PooledOwned<K, Slot<C>>>>,
+    /// Whether maintenance must look for channels that serve nobody for now.
+    pub barren: AtomicBool,
 }
 
 impl<K, C, E> Registry<K, C, E>
@@ -115,6 +119,8 @@ where
             belfry: OnceLock::new(),
             lots: AtomicU64::new(ahash::RandomState::new().hash_one(())),
             starved: Starved::default(),
+            channels: Arc::new(Channels::new()),
+            barren: AtomicBool::new(false),
         })
     }
 
@@ -147,6 +153,14 @@ where
             shard.insert_unique(members.hash, entry, |entry| entry.members.hash);
             desk
         });
+        self.desk(desk).word.enter();
+        // Release: pairs with the Acquire of who goes by it, so that the desk is there.
+        members.annex.store(desk + 1, Ordering::Release);
+        Visit { registry: Arc::clone(self), desk }
+    }
+
+    /// Stays at a desk. The caller has a connection of this peer.
+    pub fn stay(self: &Arc<Self>, desk: u32) -> Visit<K, C, E> {
         self.desk(desk).word.enter();
         Visit { registry: Arc::clone(self), desk }
     }

@@ -18,16 +18,38 @@ use crate::managed::error::AcquireError;
 use crate::managed::manager::Manager;
 use crate::managed::pool::Inner;
 use crate::managed::registry::{Caller, Visit};
+use crate::managed::sharing::Prospect;
 use crate::managed::slot::Slot;
+use crate::managed::streams::Begun;
 
-type LeaseOf<K, M> = PooledOwned<K, Slot<<M as Manager<K>>::Connection>>;
-type ErrorOf<K, M> = AcquireError<<M as Manager<K>>::Error>;
+pub(super) type LeaseOf<K, M> = PooledOwned<K, Slot<<M as Manager<K>>::Connection>>;
+pub(super) type ErrorOf<K, M> = AcquireError<<M as Manager<K>>::Error>;
 type Acquired<K, M> = Result<LeaseOf<K, M>, ErrorOf<K, M>>;
+
+/// Who waits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// For a connection of its own.
+    Alone,
+    /// For a connection, or a stream of one; having looked for one so far, as a prospect.
+    Sharing { prospect: bool },
+}
+
+/// What the waiting ends with.
+pub(super) enum Got<K, M>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    M: Manager<K>,
+{
+    /// One who shares is a prospect now.
+    Lease(LeaseOf<K, M>),
+    Stream(Begun),
+}
 
 /// When an acquire began, and when it must end.
 #[derive(Clone, Copy)]
 pub(crate) struct Spell {
-    start: Instant,
+    pub(super) start: Instant,
     end: Instant,
 }
 
@@ -78,7 +100,10 @@ where
                     // Whoever waits was here before.
                     other.into_iter().for_each(|lease| self.pass_on(lease));
                     let since = since.take().unwrap_or_else(Instant::now);
-                    self.wait(&visit, &group, spell, since).await?
+                    match self.wait(&visit, &group, spell, since, Kind::Alone).await? {
+                        Got::Lease(lease) => lease,
+                        Got::Stream(_) => unreachable!("those who share get streams"),
+                    }
                 }
             };
             match self.check(lease, spell).await? {
@@ -91,13 +116,18 @@ where
         }
     }
 
+    /// Whether a connection must be checked: whether it was idle for long.
+    pub(super) fn is_due(&self, lease: &LeaseOf<K, M>) -> bool {
+        lease.idle_nanos() >= self.check_after && lease.meta().reused
+    }
+
     /// Checks a connection if it was idle for long. `None` if it is of no more use.
-    async fn check(
+    pub(super) async fn check(
         &self,
         lease: LeaseOf<K, M>,
         spell: Spell,
     ) -> Result<Option<LeaseOf<K, M>>, ErrorOf<K, M>> {
-        if lease.idle_nanos() < self.check_after || !lease.meta().reused {
+        if !self.is_due(&lease) {
             return Ok(Some(lease));
         }
         // Closed if the check does not come to an end: half a ping may be left in it.
@@ -116,13 +146,14 @@ where
     }
 
     /// Waits in line, since this time.
-    async fn wait(
+    pub(super) async fn wait(
         self: &Arc<Self>,
         visit: &VisitOf<K, M>,
         group: &Group<K, Slot<M::Connection>>,
         spell: Spell,
         since: Instant,
-    ) -> Acquired<K, M> {
+        kind: Kind,
+    ) -> Result<Got<K, M>, ErrorOf<K, M>> {
         let (how, patience) = match self.on_miss {
             OnMiss::Race => (Joins::Wanting, None),
             OnMiss::Wait(time) => (Joins::Patient, Some(time)),
@@ -135,12 +166,17 @@ where
             connect_by: spell.connect_by(first_wish, self.terms.load().connect_timeout),
         };
         let (desk, registry) = (visit.desk(), &self.registry);
-        let ticket = desk
-            .join(caller, how, &registry.bounds, || registry.grant(visit.desk))
-            .map_err(|LineFull| AcquireError::TooManyWaiters {
-                waiters_max: registry.bounds.load().waiters as usize,
-            })?;
-        let waiter = Waiter { inner: self, visit, group, ticket, gone: false };
+        let make = || registry.grant(visit.desk);
+        let joined = match kind {
+            Kind::Alone => desk.join(caller, how, &registry.bounds, make),
+            Kind::Sharing { prospect } => {
+                desk.join_sharing(caller, how, &registry.bounds, make, prospect)
+            }
+        };
+        let ticket = joined.map_err(|LineFull| AcquireError::TooManyWaiters {
+            waiters_max: registry.bounds.load().waiters as usize,
+        })?;
+        let waiter = Waiter { inner: self, visit, group, ticket, kind, gone: false };
         // In the line first, and looks then: see `desk.rs`.
         group.members().lanes.barrier();
         if group.members().lanes.live(&self.core.engine().core) > 0 {
@@ -168,7 +204,7 @@ where
     }
 }
 
-type VisitOf<K, M> = Visit<K, <M as Manager<K>>::Connection, <M as Manager<K>>::Error>;
+pub(super) type VisitOf<K, M> = Visit<K, <M as Manager<K>>::Connection, <M as Manager<K>>::Error>;
 
 /// A place in the line. What is left in it when this is dropped goes to others.
 struct Waiter<'a, K, M>
@@ -180,6 +216,7 @@ where
     visit: &'a VisitOf<K, M>,
     group: &'a Group<K, Slot<M::Connection>>,
     ticket: Ticket,
+    kind: Kind,
     gone: bool,
 }
 
@@ -191,12 +228,15 @@ where
     /// The end of the waiting. Starts a connect when it is this caller's turn to.
     ///
     /// Cancel safe: what is there stays there until it is seen.
-    async fn outcome(&self) -> Acquired<K, M> {
+    async fn outcome(&self) -> Result<Got<K, M>, ErrorOf<K, M>> {
         poll_fn(|cx| {
             loop {
                 match self.visit.desk().poll(self.ticket.id, cx) {
                     Poll::Ready(News::Outcome(outcome)) => {
-                        return Poll::Ready(self.received(outcome));
+                        return Poll::Ready(self.received(outcome).map(Got::Lease));
+                    }
+                    Poll::Ready(News::Stream(stream)) => {
+                        return Poll::Ready(Ok(Got::Stream(stream)));
                     }
                     Poll::Ready(News::Grant(grant)) => {
                         let at = (self.visit, self.group);
@@ -242,7 +282,8 @@ where
         if lanes.were_bare() {
             return false;
         }
-        let Some(lease) = self.group.get_owned() else { return false };
+        let lease = inner.registry.lease_again(&inner.core, self.group.members());
+        let Some(lease) = lease else { return false };
         if let Err(lease) = desk.take(self.ticket.id, lease) {
             inner.pass_on(lease);
         }
@@ -255,16 +296,18 @@ where
     }
 
     /// The time is up: takes what has come at the last moment.
-    fn give_up(mut self, spell: Spell) -> Acquired<K, M> {
+    fn give_up(mut self, spell: Spell) -> Result<Got<K, M>, ErrorOf<K, M>> {
         self.gone = true;
         let desk = self.visit.desk();
         let last = match desk.failure_since(self.ticket) {
             Some(AcquireError::Connect(error)) => Some(error),
             _ => None,
         };
-        match desk.leave(self.ticket.id).outcome {
-            Some(outcome) => self.received(outcome),
-            None => Err(AcquireError::Timeout { waited: spell.waited(), last }),
+        let left = desk.leave(self.ticket.id);
+        match (left.outcome, left.stream) {
+            (Some(outcome), _) => self.received(outcome).map(Got::Lease),
+            (None, Some(stream)) => Ok(Got::Stream(stream)),
+            (None, None) => Err(AcquireError::Timeout { waited: spell.waited(), last }),
         }
     }
 }
@@ -282,6 +325,12 @@ where
         let left = self.visit.desk().leave(self.ticket.id);
         if let Some(Ok(lease)) = left.outcome {
             self.inner.pass_on(lease);
+            if self.kind != Kind::Alone {
+                drop(Prospect::of(self.inner, self.visit.desk));
+            }
+        }
+        if let Some(stream) = left.stream {
+            self.inner.undo_stream(stream.channel);
         }
     }
 }

@@ -25,6 +25,8 @@ pub struct Status {
     pub connecting: usize,
     /// Callers that wait.
     pub waiting: usize,
+    /// Streams of connections that serve several at a time.
+    pub streams: usize,
     /// Peers that have a connection, a connect or a caller.
     pub groups: usize,
     /// The most connections that the pool holds: idle, leased and being opened.
@@ -45,6 +47,10 @@ pub struct GroupStatus {
     pub connections: usize,
     /// Callers that wait, with a connect under way for them or not.
     pub waiting: usize,
+    /// Connections among those leased that serve several at a time.
+    pub shared: usize,
+    /// Their streams.
+    pub streams: usize,
     /// Whether connects to it succeed.
     pub health: Health,
 }
@@ -92,6 +98,7 @@ where
         self.inner.core.close();
         for desk in self.inner.registry.all() {
             self.inner.registry.desk(desk).fail_all(Failure::Closed);
+            self.inner.drain_channels(desk);
         }
         self.inner.registry.agenda.clear();
         self.inner.registry.ended.notify_waiters();
@@ -164,6 +171,7 @@ where
         // A visit, so that the desk stays this peer's.
         let visit = self.inner.registry.visit(group.members());
         visit.desk().fail_all(Failure::GroupDown);
+        self.inner.drain_channels(visit.desk);
         self.inner.registry.ended.notify_waiters();
         self.inner.registry.hasten(visit.desk, moment());
     }
@@ -179,18 +187,21 @@ where
         self.inner.revive(key);
     }
 
-    /// Closes all idle connections.
+    /// Closes all idle connections. Those that serve several at a time take no new streams
+    /// from now on.
     pub fn clear(&self) {
         self.inner.core.clear();
+        self.drain_all_channels();
     }
 
-    /// Closes the idle connections of one peer.
+    /// As [`clear`](Pool::clear), of one peer.
     pub fn clear_group<Q>(&self, key: &Q)
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
         self.inner.core.clear_group(key);
+        self.look_up(key).into_iter().for_each(|desk| self.inner.drain_channels(desk));
     }
 
     /// Shows each idle connection to `keep`, and closes it if that returns `false`; see
@@ -206,6 +217,7 @@ where
     /// As [`slabpool::Pool::invalidate`](crate::Pool::invalidate).
     pub fn invalidate(&self) {
         self.inner.core.invalidate();
+        self.drain_all_channels();
     }
 
     /// As [`slabpool::Pool::invalidate_group`](crate::Pool::invalidate_group).
@@ -215,6 +227,7 @@ where
         Q: Hash + Eq + ?Sized,
     {
         self.inner.core.invalidate_group(key);
+        self.look_up(key).into_iter().for_each(|desk| self.inner.drain_channels(desk));
     }
 
     /// What is in the pool, and who waits. Reads every seat, and goes to every desk.
@@ -232,6 +245,7 @@ where
             let desk = self.inner.registry.desk(desk);
             status.connecting += desk.word.load().connecting() as usize;
             status.waiting += desk.waiting();
+            status.streams += desk.bench().streams;
         }
         status
     }
@@ -245,22 +259,40 @@ where
         let core = self.inner.core.group_status(key);
         let mut status =
             GroupStatus { idle: core.idle, leased: core.leased, ..GroupStatus::default() };
-        if let Some(desk) =
-            self.inner.registry.look_up(self.inner.core.engine().directory.hash(key), key)
-        {
+        if let Some(desk) = self.look_up(key) {
             let desk = self.inner.registry.desk(desk);
             let state = desk.word.load();
             status.connecting = state.connecting() as usize;
             status.connections = state.connections() as usize;
             status.waiting = desk.waiting();
+            let bench = desk.bench();
+            (status.shared, status.streams) = (bench.channels, bench.streams);
         }
         status.health = self.inner.health(key);
         status
     }
 
-    /// As [`slabpool::Pool::maintain`](crate::Pool::maintain).
+    /// As [`slabpool::Pool::maintain`](crate::Pool::maintain). Looks besides at connections that
+    /// could have no [stream](Manager::streams) for now, and does what is due for
+    /// [minimums](crate::managed::Builder::keep_warm).
     pub fn maintain(&self) -> usize {
         self.inner.core.maintain()
+    }
+
+    /// The desk of a peer, for a look.
+    fn look_up<Q>(&self, key: &Q) -> Option<u32>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let hash = self.inner.core.engine().directory.hash(key);
+        self.inner.registry.look_up(hash, key)
+    }
+
+    fn drain_all_channels(&self) {
+        for desk in self.inner.registry.all() {
+            self.inner.drain_channels(desk);
+        }
     }
 
     /// As [`slabpool::Pool::tick`](crate::Pool::tick).

@@ -122,9 +122,9 @@ impl Word {
         State(self.0.load(Ordering::Relaxed))
     }
 
-    /// One more visitor. The caller holds the lock of the shard (M2).
+    /// One more visitor. The caller holds the lock of the shard, or is counted already (M2).
     pub fn enter(&self) {
-        // Relaxed: the lock orders it, and the count guards only itself.
+        // Relaxed: the lock, or what it is counted for, orders it, and the count guards only itself.
         let before = State(self.0.fetch_add(VISITOR_ONE, Ordering::Relaxed));
         assert!((before.visitors() as u64) < VISITORS_MASK, "too many callers at one peer");
     }

@@ -25,6 +25,7 @@ mod prewarm;
 mod recovery;
 mod resize;
 mod scarce;
+mod shared;
 mod starved;
 mod stats;
 mod support;

@@ -110,6 +110,7 @@ pub fn leave(peer: &Peer, place: Place) {
     if let Some(Ok(lease)) = left.outcome {
         pass_on(peer, lease);
     }
+    assert!(left.stream.is_none(), "those who share leave otherwise");
 }
 
 /// A waker that counts.
@@ -164,6 +165,7 @@ pub fn leased(news: Option<News<Model>>) -> PooledOwned<u8, Conn> {
         Some(News::Outcome(Ok(lease))) => lease,
         Some(News::Outcome(Err(failure))) => panic!("{failure}"),
         Some(News::Look) => panic!("nothing was nudged"),
+        Some(News::Stream(_)) => panic!("nobody shares"),
         Some(News::Grant(_)) => panic!("there is one connection already"),
         None => panic!("forgotten"),
     }

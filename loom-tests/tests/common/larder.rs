@@ -246,7 +246,9 @@ impl Sleeper {
         self.leave(world);
         match news? {
             News::Grant(grant) => Some(grant),
-            News::Outcome(_) | News::Look => panic!("nothing was opened, and nothing failed"),
+            News::Outcome(_) | News::Look | News::Stream(_) => {
+                panic!("nothing was opened, and nothing failed")
+            }
         }
     }
 
@@ -257,7 +259,7 @@ impl Sleeper {
         match news.expect("forgotten") {
             News::Outcome(lease) => close(world, peer, lease.expect("nothing failed")),
             News::Grant(grant) => drop(grant),
-            News::Look => panic!("nobody is nudged"),
+            News::Look | News::Stream(_) => panic!("nobody is nudged, or shares"),
         }
     }
 

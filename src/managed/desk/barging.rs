@@ -39,6 +39,8 @@ impl<T: Trade> Desk<T> {
         if !is_first && !self.turn.pass() {
             return Err(lease);
         }
+        let shares = room.line.shares(id);
+        room.hub.note_prospect(shares);
         let (waker, grant) = room.line.resolve(id, Ok(lease));
         _waker = waker;
         after.note((None, grant));

@@ -27,7 +27,7 @@ impl<T: Trade> Desk<T> {
         let mut room = self.lock();
         self.word.opened();
         room.health.recover();
-        let given = self.hand_over(&mut room.line, lease, by, &mut after);
+        let given = self.hand_over(&mut room, lease, by, &mut after);
         by.into_iter().for_each(|by| room.line.reopen(by));
         self.allot(&mut room, bounds, make, &mut after);
         given
@@ -80,7 +80,7 @@ impl<T: Trade> Desk<T> {
         if room.starving.is_some() {
             return;
         }
-        while self.word.load().may_connect(room.line.demand(), bounds.load()) {
+        while self.word.load().may_connect(room.wanted(), bounds.load()) {
             let Some(id) = room.line.next_wanting(T::is_late) else { return };
             if !self.reserve(room, bounds.load()) {
                 return;

@@ -1,6 +1,6 @@
 //! Connections that are there: who gets them.
 
-use super::{Desk, LineOf, Trade, after::After};
+use super::{Desk, Room, Trade, after::After};
 use crate::managed::line::Id;
 
 impl<T: Trade> Desk<T> {
@@ -8,7 +8,7 @@ impl<T: Trade> Desk<T> {
     pub fn give(&self, lease: T::Lease) -> Result<(), T::Lease> {
         let mut after = After::<T>::default();
         let mut room = self.lock();
-        self.hand_over(&mut room.line, lease, None, &mut after)
+        self.hand_over(&mut room, lease, None, &mut after)
     }
 
     /// Whether anybody would take a connection that was opened for this place.
@@ -43,13 +43,15 @@ impl<T: Trade> Desk<T> {
 
     pub(super) fn hand_over(
         &self,
-        line: &mut LineOf<T>,
+        room: &mut Room<T>,
         lease: T::Lease,
         to: Option<Id>,
         after: &mut After<T>,
     ) -> Result<(), T::Lease> {
+        let Room { line, hub, .. } = room;
         let to = to.filter(|&id| line.waits_apart(id)).or_else(|| line.first().map(|(id, _)| id));
         let Some(to) = to else { return Err(lease) };
+        hub.note_prospect(line.shares(to));
         after.note(line.resolve(to, Ok(lease)));
         self.settle(line, after);
         Ok(())

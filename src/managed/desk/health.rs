@@ -47,7 +47,7 @@ impl<T: Trade> Desk<T> {
     ) -> State {
         let mut after = After::<T>::default();
         let mut room = self.lock();
-        let Room { line, failures, last, health, .. } = &mut *room;
+        let Room { line, hub, failures, last, health, .. } = &mut *room;
         *failures += 1;
         after.failure = last.replace(failure.clone());
         let down = strike(health);
@@ -55,9 +55,12 @@ impl<T: Trade> Desk<T> {
             after.note(line.resolve(by, Err(failure.clone())));
         }
         let state = self.word.free(true);
-        if state.connections() == 0 {
+        // Those who share were to share it.
+        let shared = state.connecting() == 0 && line.demand_to_share() > 0 && !hub.has_prospects();
+        let nothing = state.connections() == 0;
+        if nothing || shared {
             for id in line.all() {
-                if line.wants(id) {
+                if line.wants(id) && (nothing || line.shares(id)) {
                     after.note(line.resolve(id, Err(failure.clone())));
                 }
             }

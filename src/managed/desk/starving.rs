@@ -104,7 +104,7 @@ impl<T: Trade> Desk<T> {
     /// The first who wants a connect that is not under way, if one may be.
     fn hungry_one(&self, room: &mut Room<T>, bounds: &Limits) -> Option<Id> {
         let state = self.word.load();
-        if !state.may_connect(room.line.demand(), bounds.load()) {
+        if !state.may_connect(room.wanted(), bounds.load()) {
             return None;
         }
         room.line.next_wanting(T::is_late)

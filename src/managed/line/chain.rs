@@ -1,14 +1,16 @@
-//! The two chains through the places of a line: all who wait, and those who want a connect.
+//! The chains through the places of a line: all who wait, those who want a connect, and those
+//! who share.
 
 use std::mem;
 
 use super::{Ends, Line, Link, NONE, UNLINKED};
 
-/// One of the two.
+/// One of them.
 #[derive(Clone, Copy)]
 pub(super) enum Chain {
     Line,
     Wanting,
+    Sharing,
 }
 
 impl<W, P, O> Line<W, P, O> {
@@ -46,6 +48,7 @@ impl<W, P, O> Line<W, P, O> {
         match chain {
             Chain::Line => &mut self.line,
             Chain::Wanting => &mut self.wanting,
+            Chain::Sharing => &mut self.sharing,
         }
     }
 
@@ -54,6 +57,7 @@ impl<W, P, O> Line<W, P, O> {
         match chain {
             Chain::Line => &mut place.line,
             Chain::Wanting => &mut place.wanting,
+            Chain::Sharing => &mut place.sharing,
         }
     }
 }
