@@ -5,7 +5,6 @@
 mod common;
 
 #[path = "common/desk.rs"]
-#[allow(dead_code, reason = "no test file uses everything")]
 mod desk;
 #[path = "common/hub.rs"]
 mod hub;

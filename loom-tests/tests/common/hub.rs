@@ -64,7 +64,7 @@ impl Hub {
             Way::Look => match self.peer.group.get_owned() {
                 Some(lease) => Some(self.open(lease)),
                 None => {
-                    self.peer.desk.unprospect(false, self.peer.bounds, self.make());
+                    self.peer.desk.unprospect(false, &self.peer.bounds, self.make());
                     None
                 }
             },
@@ -78,7 +78,7 @@ impl Hub {
         // SAFETY: taken from the arena just now.
         unsafe { self.channels.get(channel).fill(lease, 0, 1, self.limit) };
         let desk = &self.peer.desk;
-        desk.activated(&self.channels, channel, self.limit, self.peer.bounds, self.make());
+        desk.activated(&self.channels, channel, self.limit, &self.peer.bounds, self.make());
         Begun { channel, number: 1 }
     }
 
@@ -107,8 +107,9 @@ impl Hub {
     /// Joins the line, looks, and polls once, as a future would.
     pub fn wait(&self, prospect: bool) -> Sharer {
         let desk = &self.peer.desk;
-        let place =
-            desk.join_sharing((), Joins::Wanting, self.peer.bounds, self.make(), prospect).unwrap();
+        let place = desk
+            .join_sharing((), Joins::Wanting, &self.peer.bounds, self.make(), prospect)
+            .unwrap();
         if looks(&self.peer.group) {
             serve(&self.peer);
         }
@@ -167,7 +168,7 @@ impl Hub {
         if self.peer.desk.word.load().is_waiting() {
             serve(&self.peer);
         }
-        self.peer.desk.strike(index, self.peer.bounds, self.make());
+        self.peer.desk.strike(index, &self.peer.bounds, self.make());
         self.channels.give(index);
         assert!(!self.peer.desk.word.leave().is_empty(), "the test is about");
     }
@@ -191,7 +192,7 @@ impl Hub {
 
     fn give_up(&self, lease: Lease) {
         pass_on(&self.peer, lease);
-        self.peer.desk.unprospect(false, self.peer.bounds, self.make());
+        self.peer.desk.unprospect(false, &self.peer.bounds, self.make());
     }
 
     /// What the waiting has come to; woken for it, if it was not there at once.
@@ -213,7 +214,7 @@ impl Hub {
             News::Stream(stream) => stream,
             News::Outcome(Ok(lease)) => self.open(lease),
             News::Outcome(Err(failure)) => panic!("{failure}"),
-            News::Grant(_) => panic!("a connect that nobody needs"),
+            News::Grant(_) | News::Look => panic!("a connect that nobody needs"),
         };
         assert!(self.peer.desk.leave(place.id).stream.is_none());
         Some(stream)
