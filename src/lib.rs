@@ -45,9 +45,9 @@
 //! # What it is not
 //!
 //! [`Pool`] opens no connections, and nobody waits for one: [`Pool::get`] returns at
-//! once. The module `managed` (feature `tokio`) is the layer above, which does. Where one
-//! connection serves several requests at a time, a pool of exclusive connections is the
-//! wrong tool.
+//! once, and each connection serves one at a time. The module `managed` (feature `tokio`) is
+//! the layer above: it connects, lets callers wait, and shares connections that serve
+//! several.
 
 mod ageing;
 mod builder;
