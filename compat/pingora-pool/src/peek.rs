@@ -1,0 +1,54 @@
+//! How a watcher looks whether something has happened to an idle connection.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+/// How often a watcher lets others run, so that who got a connection finds that it is
+/// shared.
+const PATIENCE: usize = 10_000;
+
+/// A stream that its watcher locks only while it looks at it.
+pub(crate) struct Peek<T> {
+    stream: Weak<Mutex<T>>,
+    /// Before the first look, and after the last.
+    held: Option<OwnedMutexGuard<T>>,
+}
+
+impl<T: AsyncRead + Unpin> Peek<T> {
+    pub fn new(guard: OwnedMutexGuard<T>) -> Self {
+        let stream = Arc::downgrade(OwnedMutexGuard::mutex(&guard));
+        Self { stream, held: Some(guard) }
+    }
+
+    /// Reads a byte, which an idle connection must not have. While there is none, nothing
+    /// is held after this returns, and the task is woken when there is something.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let lock = || self.stream.upgrade()?.try_lock_owned().ok();
+        // If somebody else has it, that is known as the end of the watch.
+        let Some(mut guard) = self.held.take().or_else(lock) else { return Poll::Pending };
+        let mut byte = [0];
+        let mut buffer = ReadBuf::new(&mut byte);
+        let result = ready!(Pin::new(&mut *guard).poll_read(cx, &mut buffer));
+        self.held = Some(guard);
+        Poll::Ready(result.map(|()| buffer.filled().len()))
+    }
+
+    /// Something has happened to the connection, and somebody has got it meanwhile. Sees to
+    /// it that they do not use it: Pingora does not use what it does not have alone.
+    pub async fn spoil(self) {
+        let Some(guard) = self.held else { return };
+        let stream = Arc::clone(OwnedMutexGuard::mutex(&guard));
+        drop(guard);
+        for _ in 0..PATIENCE {
+            if Arc::strong_count(&stream) == 1 {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+}
