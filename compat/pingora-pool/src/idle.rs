@@ -61,7 +61,7 @@ impl<S: Send + 'static> ConnectionPool<S> {
         watch_use: WatchUse,
     ) -> bool
     where
-        Stream: AsyncRead + Unpin + Send,
+        Stream: AsyncRead + Unpin + Send + 'static,
     {
         let (idle, WatchUse(())) = (notify_evicted, watch_use);
         let _panic = Panic { pool: self, idle: &idle };
@@ -75,10 +75,13 @@ impl<S: Send + 'static> ConnectionPool<S> {
                     Err(end) => return Poll::Ready(Err(end)),
                 };
                 match peek.poll(cx) {
-                    Poll::Pending => match check.pass() {
-                        Ok(()) => Poll::Pending,
-                        Err(end) => Poll::Ready(Err(end)),
-                    },
+                    Poll::Pending => {
+                        peek.let_go(idle.watch.getter());
+                        match check.pass() {
+                            Ok(()) => Poll::Pending,
+                            Err(end) => Poll::Ready(Err(end)),
+                        }
+                    }
                     Poll::Ready(read) => {
                         match read {
                             Ok(0) => debug!("the peer has closed idle connection {}", meta.id),
@@ -94,9 +97,8 @@ impl<S: Send + 'static> ConnectionPool<S> {
             .await;
         if spoiled {
             peek.spoil().await;
-        } else {
-            drop(peek);
         }
+        peek.let_go(idle.watch.getter());
         self.conclude(&idle, verdict)
     }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, ReadBuf};
+use tokio::runtime::Handle;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 /// How often a watcher lets others run, so that who got a connection finds that it is
@@ -15,33 +16,42 @@ const PATIENCE: usize = 10_000;
 /// A stream that its watcher locks only while it looks at it.
 pub(crate) struct Peek<T> {
     stream: Weak<Mutex<T>>,
-    /// Before the first look, and after the last.
+    /// Before the first look, and after each until it is let go.
     held: Option<OwnedMutexGuard<T>>,
 }
 
-impl<T: AsyncRead + Unpin> Peek<T> {
+impl<T: AsyncRead + Unpin + Send + 'static> Peek<T> {
     pub fn new(guard: OwnedMutexGuard<T>) -> Self {
         let stream = Arc::downgrade(OwnedMutexGuard::mutex(&guard));
         Self { stream, held: Some(guard) }
     }
 
-    /// Reads a byte, which an idle connection must not have. While there is none, nothing
-    /// is held after this returns, and the task is woken when there is something.
+    /// Reads a byte, which an idle connection must not have. While there is none, the task is
+    /// woken when there is something.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let lock = || self.stream.upgrade()?.try_lock_owned().ok();
         // If somebody else has it, that is known as the end of the watch.
-        let Some(mut guard) = self.held.take().or_else(lock) else { return Poll::Pending };
+        let Some(guard) = self.held.take().or_else(lock) else { return Poll::Pending };
+        let guard = self.held.insert(guard);
         let mut byte = [0];
         let mut buffer = ReadBuf::new(&mut byte);
-        let result = ready!(Pin::new(&mut *guard).poll_read(cx, &mut buffer));
-        self.held = Some(guard);
+        let result = ready!(Pin::new(&mut **guard).poll_read(cx, &mut buffer));
         Poll::Ready(result.map(|()| buffer.filled().len()))
+    }
+
+    /// Lets go of the stream: where somebody waits for it, if it matters where that is.
+    pub fn let_go(&mut self, getter: Option<&Handle>) {
+        let Some(guard) = self.held.take() else { return };
+        match getter {
+            Some(runtime) => drop(runtime.spawn(async move { drop(guard) })),
+            None => drop(guard),
+        }
     }
 
     /// Something has happened to the connection, and somebody has got it meanwhile. Sees to
     /// it that they do not use it: Pingora does not use what it does not have alone.
-    pub async fn spoil(self) {
-        let Some(guard) = self.held else { return };
+    pub async fn spoil(&mut self) {
+        let Some(guard) = self.held.take() else { return };
         let stream = Arc::clone(OwnedMutexGuard::mutex(&guard));
         drop(guard);
         for _ in 0..PATIENCE {

@@ -1,13 +1,14 @@
 //! What an idle connection, its watcher, and whoever takes it out of the pool tell each other.
 //!
 //! ```text
-//!            check                fail
-//!   Idle -----------> Checked ---------> Gone       by the watcher
-//!    | ^    pass         |
-//!    | +-----------------+
-//!    |                   |
-//!    +-------------------+-------------> Used, Evicted, Gone
-//!                                        by whoever took it out of the pool
+//!         check            fail
+//!   New --------> Checked -------> Gone             by the watcher
+//!    |   pass |  ^   |
+//!    |        v  | check
+//!    |        Idle   |
+//!    |         |     |
+//!    +---------+-----+-----------> Used, Evicted, Gone
+//!                                  by whoever took it out of the pool
 //! ```
 //!
 //! # Invariants
@@ -15,8 +16,17 @@
 //! * **W1** Who has taken the connection out of the pool holds it alone. It says once what
 //!   has become of it, unless the watcher has ended it before.
 //! * **W2** What has become of it, once said, stays.
-//! * **W3** The watcher touches the stream only while the state is `Checked`, or after a get
-//!   that lost its patience. It has let go of it before it passes.
+//! * **W3** The watcher has the stream from the beginning, and while the state is `Checked`.
+//!   It has let go of it before it passes. Only a get that has lost its patience interferes.
+//!
+//! # Letting go
+//!
+//! Who gets a connection before its watcher has let go waits for the stream's lock, and then
+//! finds out whether it has the stream alone. The watcher's guard gives up the lock, wakes
+//! the getter, and only then gives up its share of the stream. To wake a runtime on another
+//! thread takes as long as it takes that one to find the stream shared, and to throw the
+//! connection away. So a getter in a runtime of one thread leaves that runtime's handle, and
+//! the guard is dropped there: who is on the same thread cannot look in between.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -24,6 +34,7 @@ use std::task::Waker;
 use std::thread;
 
 use atomic_waker::AtomicWaker;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::watch::Receiver;
 
 /// How often a get lets a watcher finish that looks at the connection just now.
@@ -32,11 +43,12 @@ const PATIENCE: usize = 64;
 /// No deadline.
 const NEVER: u64 = u64::MAX;
 
-const IDLE: u8 = 0;
-const CHECKED: u8 = 1;
-const USED: u8 = 2;
-const EVICTED: u8 = 3;
-const GONE: u8 = 4;
+const NEW: u8 = 0;
+const IDLE: u8 = 1;
+const CHECKED: u8 = 2;
+const USED: u8 = 3;
+const EVICTED: u8 = 4;
+const GONE: u8 = 5;
 
 /// What has become of an idle connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +64,7 @@ pub(crate) enum End {
 impl End {
     fn of(state: u8) -> Option<Self> {
         match state {
-            IDLE | CHECKED => None,
+            NEW | IDLE | CHECKED => None,
             USED => Some(Self::Used),
             EVICTED => Some(Self::Evicted),
             GONE => Some(Self::Gone),
@@ -77,6 +89,8 @@ pub(crate) struct Watch {
     deadline: AtomicU64,
     /// Changes when the connection is closed, if it can say so.
     closed: OnceLock<Receiver<bool>>,
+    /// Where somebody waits for the watcher to let go.
+    getter: OnceLock<Handle>,
     /// The watcher.
     waker: AtomicWaker,
 }
@@ -84,9 +98,10 @@ pub(crate) struct Watch {
 impl Watch {
     pub fn new() -> Self {
         Self {
-            state: AtomicU8::new(IDLE),
+            state: AtomicU8::new(NEW),
             deadline: AtomicU64::new(NEVER),
             closed: OnceLock::new(),
+            getter: OnceLock::new(),
             waker: AtomicWaker::new(),
         }
     }
@@ -94,14 +109,14 @@ impl Watch {
     /// What has become of the connection, or who is to be woken when that is known.
     pub fn poll_end(&self, waker: &Waker) -> Option<End> {
         self.waker.register(waker);
-        // Relaxed: either the register before it comes after the wake in `say`, and
-        // synchronises with it, or that wakes us.
-        End::of(self.state.load(Ordering::Relaxed))
+        // Either the register before it comes after the wake in `claim` or `say`, or that
+        // wakes us. Acquire: pairs with the Release in `claim`, for the getter.
+        End::of(self.state.load(Ordering::Acquire))
     }
 
     /// Says when the idle timeout is over.
     pub fn expire_at(&self, deadline: u64) {
-        // Relaxed: for gets after a `pass`, which is a Release. Others do not know of it.
+        // Relaxed: for gets after the next `step`, which is a Release. Others do not know of it.
         self.deadline.store(deadline, Ordering::Relaxed);
     }
 
@@ -113,35 +128,45 @@ impl Watch {
 
     /// By the watcher, before it touches the stream (W3).
     pub fn check(&self) -> Result<Check<'_>, End> {
-        // Relaxed: the stream's lock orders what is done to that.
-        self.step(IDLE, CHECKED, Ordering::Relaxed)?;
+        self.step(CHECKED)?;
         Ok(Check { watch: self })
     }
 
     /// By the watcher: the connection is not to be used any more. `Err` if something else has
     /// become of it. If not, it is still in the pool, or somebody has it who will find out.
     pub fn end(&self) -> Result<(), End> {
-        // Relaxed: nothing is handed over.
-        self.step(IDLE, GONE, Ordering::Relaxed)
+        self.step(GONE)
+    }
+
+    /// The runtime in which the watcher is to let go of the stream.
+    pub fn getter(&self) -> Option<&Handle> {
+        self.getter.get()
     }
 
     /// By who has taken the connection out of the pool, to use it (W1). False if it is to be
     /// closed instead. `now` tells the time since the pool was made, in nanoseconds.
     pub fn claim(&self, now: impl FnOnce() -> u64) -> bool {
         let mut patience = PATIENCE;
+        // Relaxed: only compared.
+        let mut state = self.state.load(Ordering::Relaxed);
         loop {
-            let from = if patience > 0 { IDLE } else { CHECKED };
-            // Acquire: pairs with the Release in `pass`, for the deadline.
-            match self.state.compare_exchange(from, USED, Ordering::Acquire, Ordering::Relaxed) {
-                Ok(_) => break,
-                // The watcher has ended it, and will find it gone from the pool.
-                Err(GONE) => return false,
-                Err(CHECKED) => {
+            match state {
+                GONE => return false,
+                CHECKED if patience > 0 => {
                     patience -= 1;
                     thread::yield_now();
+                    state = self.state.load(Ordering::Relaxed);
+                    continue;
                 }
-                Err(IDLE) => patience = PATIENCE,
-                Err(state) => unreachable!("in the pool, and in state {state} (W1)"),
+                NEW | CHECKED => self.wait_here(),
+                _ => debug_assert_eq!(state, IDLE, "in the pool, and something became of it (W1)"),
+            }
+            // Acquire: pairs with the Release in `step`, for the deadline. Release: pairs with
+            // the Acquire there, for the getter.
+            let (set, failed) = (Ordering::AcqRel, Ordering::Relaxed);
+            match self.state.compare_exchange(state, USED, set, failed) {
+                Ok(_) => break,
+                Err(other) => state = other,
             }
         }
         self.waker.wake();
@@ -149,6 +174,16 @@ impl Watch {
         let deadline = self.deadline.load(Ordering::Relaxed);
         let in_time = deadline == NEVER || now() < deadline;
         in_time && self.closed.get().is_none_or(|closed| matches!(closed.has_changed(), Ok(false)))
+    }
+
+    /// Says where the getter waits, if that matters.
+    fn wait_here(&self) {
+        if let Ok(runtime) = Handle::try_current()
+            && runtime.runtime_flavor() == RuntimeFlavor::CurrentThread
+        {
+            // The same, if it is set: there is one getter (W1).
+            let _ = self.getter.set(runtime);
+        }
     }
 
     /// By who has taken the connection out of the pool, or not put it in (W1).
@@ -161,11 +196,14 @@ impl Watch {
         }
     }
 
-    fn step(&self, from: u8, to: u8, ordering: Ordering) -> Result<(), End> {
-        // Relaxed on failure: what has become of it is all that is of interest.
-        match self.state.compare_exchange(from, to, ordering, Ordering::Relaxed) {
+    /// By the watcher: from whatever it is, if nothing has become of the connection.
+    fn step(&self, to: u8) -> Result<(), End> {
+        let open = |state| End::of(state).is_none().then_some(to);
+        // Release: pairs with the Acquire in `claim`, for the deadline. Acquire: with the
+        // Release there, for the getter.
+        match self.state.fetch_update(Ordering::Release, Ordering::Acquire, open) {
             Ok(_) => Ok(()),
-            Err(state) => Err(End::of(state).expect("there is one watcher")),
+            Err(state) => Err(End::of(state).expect("there is no other reason")),
         }
     }
 }
@@ -179,23 +217,23 @@ pub(crate) struct Check<'a> {
 impl Check<'_> {
     /// The connection is well, and the watcher has let go of it.
     pub fn pass(self) -> Result<(), End> {
-        let watch = self.watch;
-        std::mem::forget(self);
-        // Release: pairs with the Acquire in `claim`.
-        watch.step(CHECKED, IDLE, Ordering::Release)
+        self.finish(IDLE)
     }
 
     /// The connection is not to be used any more. `Err` if something else has become of it.
     pub fn fail(self) -> Result<(), End> {
+        self.finish(GONE)
+    }
+
+    fn finish(self, to: u8) -> Result<(), End> {
         let watch = self.watch;
         std::mem::forget(self);
-        // Relaxed: nothing is handed over.
-        watch.step(CHECKED, GONE, Ordering::Relaxed)
+        watch.step(to)
     }
 }
 
 impl Drop for Check<'_> {
     fn drop(&mut self) {
-        let _ = self.watch.step(CHECKED, GONE, Ordering::Relaxed);
+        let _ = self.watch.step(GONE);
     }
 }

@@ -25,9 +25,8 @@ macro_rules! one_idle {
         let (meta, pool) = (meta(), Arc::clone(&$pool));
         let (guard, idle, watch_use) = release(&$pool, &meta, $peer.stream());
         #[allow(unused_mut)]
-        let mut $watch = Hand::new(async move {
-            pool.idle_poll(guard, &meta, $timeout, idle, watch_use).await
-        });
+        let mut $watch =
+            Hand::new(async move { pool.idle_poll(guard, &meta, $timeout, idle, watch_use).await });
     };
 }
 
@@ -168,9 +167,10 @@ macro_rules! one_shared {
         let ($closed, closed) = watch::channel(false);
         let (meta, pool) = (meta(), Arc::clone(&$pool));
         let (idle, watch_use) = $pool.put(&meta, "a connection");
-        let mut $watch = Hand::new(async move {
-            pool.idle_timeout(&meta, $timeout, idle, closed, watch_use).await
-        });
+        let mut $watch =
+            Hand::new(
+                async move { pool.idle_timeout(&meta, $timeout, idle, closed, watch_use).await },
+            );
     };
 }
 

@@ -218,7 +218,7 @@ async fn exchange_h2(
     let mut sender = sender.clone().ready().await?;
     let method = if body.is_empty() { "GET" } else { "POST" };
     let request = http::Request::builder().method(method).uri(format!("http://loopback{path}"));
-    let request = request.body(()).expect("a request");
+    let request = request.header("content-length", body.len()).body(()).expect("a request");
     let (response, mut upload) = sender.send_request(request, body.is_empty())?;
     if !body.is_empty() {
         upload.send_data(Bytes::copy_from_slice(body), true)?;
