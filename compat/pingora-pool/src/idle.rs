@@ -96,7 +96,7 @@ impl<S: Send + 'static> ConnectionPool<S> {
             })
             .await;
         if spoiled {
-            peek.spoil().await;
+            peek.share().into_iter().for_each(|share| self.spoil(share));
         }
         peek.let_go(idle.watch.getter());
         self.conclude(&idle, verdict)

@@ -35,6 +35,7 @@ mod meta;
 mod node;
 mod peek;
 mod pool;
+mod spoiled;
 mod unused;
 mod watch;
 

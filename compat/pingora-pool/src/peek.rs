@@ -9,10 +9,6 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-/// How often a watcher lets others run, so that who got a connection finds that it is
-/// shared.
-const PATIENCE: usize = 10_000;
-
 /// A stream that its watcher locks only while it looks at it.
 pub(crate) struct Peek<T> {
     stream: Weak<Mutex<T>>,
@@ -48,17 +44,8 @@ impl<T: AsyncRead + Unpin + Send + 'static> Peek<T> {
         }
     }
 
-    /// Something has happened to the connection, and somebody has got it meanwhile. Sees to
-    /// it that they do not use it: Pingora does not use what it does not have alone.
-    pub async fn spoil(&mut self) {
-        let Some(guard) = self.held.take() else { return };
-        let stream = Arc::clone(OwnedMutexGuard::mutex(&guard));
-        drop(guard);
-        for _ in 0..PATIENCE {
-            if Arc::strong_count(&stream) == 1 {
-                return;
-            }
-            tokio::task::yield_now().await;
-        }
+    /// A share of the stream besides the one that is held.
+    pub fn share(&self) -> Option<Arc<Mutex<T>>> {
+        self.held.as_ref().map(|guard| Arc::clone(OwnedMutexGuard::mutex(guard)))
     }
 }

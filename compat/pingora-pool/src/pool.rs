@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::idle::{Idle, WatchUse};
 use crate::meta::{ConnectionMeta, GroupKey, Id};
+use crate::spoiled::Spoiled;
 use crate::unused::Unused;
 use crate::watch::{End, Watch};
 
@@ -24,6 +25,7 @@ struct Pooled<S> {
 pub struct ConnectionPool<S> {
     pool: Pool<GroupKey, Pooled<S>>,
     unused: Unused,
+    spoiled: Spoiled,
     scans: Scans,
     born: Instant,
 }
@@ -59,6 +61,7 @@ impl<S: Send + 'static> ConnectionPool<S> {
             Ok(pool) => Self {
                 pool,
                 unused: Unused::default(),
+                spoiled: Spoiled::default(),
                 scans: Scans::default(),
                 born: Instant::now(),
             },
@@ -88,6 +91,7 @@ impl<S: Send + 'static> ConnectionPool<S> {
     /// [`idle_timeout`](ConnectionPool::idle_timeout). Without them nobody notices that the
     /// connection ends.
     pub fn put(&self, meta: &ConnectionMeta, connection: S) -> (Idle, WatchUse) {
+        self.spoiled.tidy();
         let watch = Arc::new(Watch::new());
         let token = if self.unused.has(meta.key) {
             drop(connection);
@@ -150,6 +154,11 @@ impl<S: Send + 'static> ConnectionPool<S> {
     /// Closes a connection if it is still in the pool.
     pub(crate) fn close(&self, token: Token) {
         self.pool.evict(token);
+    }
+
+    /// Somebody has got this, and is not to use it.
+    pub(crate) fn spoil<T: Send + 'static>(&self, share: Arc<tokio::sync::Mutex<T>>) {
+        self.spoiled.keep(share);
     }
 
     pub(crate) fn note_unused(&self, key: GroupKey, unused: bool) {
