@@ -7,7 +7,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use log::{debug, warn};
-use slabpool::Token;
 use tokio::io::AsyncRead;
 use tokio::sync::{OwnedMutexGuard, watch};
 use tokio::time::{Instant, sleep_until};
@@ -22,8 +21,6 @@ use crate::watch::{End, Watch};
 #[derive(Debug)]
 #[must_use = "without a watcher nobody sees that the connection ends"]
 pub struct Idle {
-    /// None if the pool did not take it.
-    pub(crate) token: Option<Token>,
     pub(crate) watch: Arc<Watch>,
 }
 
@@ -174,7 +171,7 @@ impl<S: Send + 'static> ConnectionPool<S> {
 
     /// Ends the watch. True if the connection was evicted.
     fn conclude(&self, idle: &Idle, verdict: Verdict) -> bool {
-        match (verdict, idle.token) {
+        match (verdict, idle.watch.token()) {
             (Ok(()), Some(token)) => {
                 self.close(token);
                 false
@@ -193,7 +190,7 @@ struct Panic<'a, S: Send + 'static> {
 impl<S: Send + 'static> Drop for Panic<'_, S> {
     fn drop(&mut self) {
         if std::thread::panicking()
-            && let Some(token) = self.idle.token
+            && let Some(token) = self.idle.watch.token()
         {
             self.pool.close(token);
         }

@@ -93,14 +93,13 @@ impl<S: Send + 'static> ConnectionPool<S> {
     pub fn put(&self, meta: &ConnectionMeta, connection: S) -> (Idle, WatchUse) {
         self.spoiled.tidy();
         let watch = Arc::new(Watch::new());
-        let token = if self.unused.has(meta.key) {
+        if self.unused.has(meta.key) {
             drop(connection);
             watch.say(End::Gone);
-            None
         } else {
             let pooled = Pooled { connection, id: meta.id, watch: Arc::clone(&watch) };
             match self.pool.put(&meta.key, pooled) {
-                Ok(token) => Some(token),
+                Ok(token) => watch.pooled_as(token),
                 Err(rejected) => {
                     match rejected.reason() {
                         // Its size is zero, or all that is in it is on its way out.
@@ -111,19 +110,27 @@ impl<S: Send + 'static> ConnectionPool<S> {
                         }
                     }
                     drop(rejected);
-                    None
                 }
             }
-        };
-        (Idle { token, watch }, WatchUse(()))
+        }
+        (Idle { watch }, WatchUse(()))
     }
 
     /// Closes the idle connections of a group that have this number, if there are any.
     ///
     /// Reads all that is idle. The watchers do without it.
     pub fn pop_closed(&self, meta: &ConnectionMeta) {
-        let _scan = self.scans.begin();
-        self.pool.retain(|key, _, pooled| *key != meta.key || pooled.id != meta.id);
+        let (mut found, scan) = (Vec::new(), self.scans.begin());
+        self.pool.retain(|key, _, pooled| {
+            if *key == meta.key && pooled.id == meta.id {
+                // One that is not named yet is put in just now, and so after this.
+                found.extend(pooled.watch.token());
+            }
+            true
+        });
+        drop(scan);
+        // Not sooner: this may close sockets.
+        found.into_iter().for_each(|token| self.close(token));
     }
 
     /// What is in the pool. Reads all of it.

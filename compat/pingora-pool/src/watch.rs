@@ -34,6 +34,7 @@ use std::task::Waker;
 use std::thread;
 
 use atomic_waker::AtomicWaker;
+use slabpool::Token;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::watch::Receiver;
 
@@ -85,6 +86,8 @@ impl End {
 #[derive(Debug)]
 pub(crate) struct Watch {
     state: AtomicU8,
+    /// The connection's name, when it is in the pool.
+    token: OnceLock<Token>,
     /// When its idle timeout is over, in nanoseconds since the pool was made.
     deadline: AtomicU64,
     /// Changes when the connection is closed, if it can say so.
@@ -99,11 +102,23 @@ impl Watch {
     pub fn new() -> Self {
         Self {
             state: AtomicU8::new(NEW),
+            token: OnceLock::new(),
             deadline: AtomicU64::new(NEVER),
             closed: OnceLock::new(),
             getter: OnceLock::new(),
             waker: AtomicWaker::new(),
         }
+    }
+
+    /// Names the connection, which is in the pool, or was.
+    pub fn pooled_as(&self, token: Token) {
+        // It is put in once.
+        let _ = self.token.set(token);
+    }
+
+    /// None if it was not taken in, or is about to be.
+    pub fn token(&self) -> Option<Token> {
+        self.token.get().copied()
     }
 
     /// What has become of the connection, or who is to be woken when that is known.

@@ -297,6 +297,10 @@ fn a_connection_may_use_the_pool_when_it_is_closed() {
         drop(pool.put(&ConnectionMeta::new(101, id), Reentrant(Arc::downgrade(&pool), 3)));
     }
     assert!(pool.status().idle <= 2);
+    // Also inside of a removal, and of a miss.
+    (0..4).for_each(|id| pool.pop_closed(&ConnectionMeta::new(101, id)));
+    drop(pool.put(&ConnectionMeta::new(101, 999), Reentrant(Arc::downgrade(&pool), 3)));
+    pool.pop_closed(&ConnectionMeta::new(101, 999));
     std::mem::forget(pool.get(&101));
     std::mem::forget(pool.get(&101));
 }

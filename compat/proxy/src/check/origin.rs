@@ -38,7 +38,6 @@ impl Counts {
     pub fn served(&self) -> usize {
         self.served.load(Relaxed)
     }
-
 }
 
 /// A connection that is counted while it is open.

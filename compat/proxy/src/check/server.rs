@@ -148,6 +148,8 @@ impl Drop for Proxy {
         if let Some(child) = &mut self.child {
             let _ = child.wait();
         }
+        // Gone already, if this is the successor of another one.
+        let _ = fs::remove_dir_all(&self.folder);
     }
 }
 
