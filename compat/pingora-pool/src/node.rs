@@ -26,9 +26,19 @@ impl<T> PoolNode<T> {
         self.lock().pop()
     }
 
-    /// Puts a thing in.
+    /// Puts a thing in, in the place of what has this number. Takes time for each thing that
+    /// is in it.
+    ///
+    /// Pingora may put one connection in twice, when two of its streams begin and end at the
+    /// same time, and takes it out once. The other one would keep it open for ever.
     pub fn insert(&self, id: Id, conn: T) {
-        self.lock().push((id, conn));
+        let mut things = self.lock();
+        let index = things.iter().rposition(|(other, _)| *other == id);
+        let former = index.map(|index| things.remove(index));
+        things.push((id, conn));
+        drop(things);
+        // Not sooner: this may close a socket.
+        drop(former);
     }
 
     /// Whether there is nothing in it.
@@ -36,9 +46,8 @@ impl<T> PoolNode<T> {
         self.lock().is_empty()
     }
 
-    /// Takes the thing with this number; of several, the one that came last. The others stay
-    /// where they are, and are there for everybody meanwhile. Takes time for each that came
-    /// later.
+    /// Takes the thing with this number. The others stay where they are, and are there for
+    /// everybody meanwhile. Takes time for each that came later.
     pub fn remove(&self, id: Id) -> Option<T> {
         let mut things = self.lock();
         let index = things.iter().rposition(|(other, _)| *other == id)?;

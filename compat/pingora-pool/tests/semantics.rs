@@ -358,11 +358,13 @@ fn a_node_gives_what_came_last() {
 }
 
 #[test]
-fn a_node_does_not_lose_what_has_the_same_number() {
+fn what_is_put_into_a_node_twice_is_there_once() {
     let node = PoolNode::default();
     node.insert(1, "older");
+    node.insert(2, "another");
     node.insert(1, "newer");
     assert_eq!(node.remove(1), Some("newer"));
-    assert_eq!(node.remove(1), Some("older"));
+    assert_eq!(node.remove(1), None);
+    assert_eq!(node.get_any(), Some((2, "another")));
     assert!(node.is_empty());
 }

@@ -32,6 +32,8 @@ pub struct Plan {
     pub requests: usize,
     /// The beginnings of the paths, which say where a request goes; by turns.
     pub routes: Vec<String>,
+    /// Whether one request in ten has a body.
+    pub bodies: bool,
 }
 
 /// What has come of it. May be looked at meanwhile.
@@ -80,7 +82,8 @@ impl Tally {
 /// A request: its path, and its body.
 fn request(plan: &Plan, number: usize) -> (String, Vec<u8>) {
     let route = &plan.routes[number % plan.routes.len()];
-    let body = if number % 10 == 3 { vec![b'x'; 1 + number % 3_000] } else { Vec::new() };
+    let body =
+        if plan.bodies && number % 10 == 3 { vec![b'x'; 1 + number % 3_000] } else { Vec::new() };
     (format!("{route}/{number}"), body)
 }
 

@@ -2,7 +2,8 @@
 //! comes of it: at every answer, and at every connection that it opens and keeps.
 //!
 //! ```console
-//! $ check 1000000
+//! $ check 1000000           # requests
+//! $ check 1000000 steady    # one of the scenarios
 //! ```
 
 mod http1;
@@ -31,5 +32,10 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    if runtime.block_on(scenarios::all(requests)) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let only = std::env::args().nth(2);
+    if runtime.block_on(scenarios::all(requests, only.as_deref())) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
