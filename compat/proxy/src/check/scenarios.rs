@@ -135,8 +135,8 @@ impl Scene {
         let settled = wait_for("connections to be closed", || self.open() == open);
         tokio::time::sleep(Duration::from_millis(200)).await;
         let now = self.open();
+        let each: Vec<_> = self.origins().map(|origin| origin.counts.open()).collect();
         self.faults.unless(settled.is_ok() && now == open, || {
-            let each: Vec<_> = self.origins().map(|origin| origin.counts.open()).collect();
             format!("{now} connections to servers stay open, {open} was expected: {each:?}")
         });
     }
