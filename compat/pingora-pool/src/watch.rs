@@ -252,3 +252,75 @@ impl Drop for Check<'_> {
         let _ = self.watch.step(GONE);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn never() -> u64 {
+        panic!("there is no deadline")
+    }
+
+    #[test]
+    fn what_the_watcher_has_ended_is_not_used() {
+        // Before it is out of the pool.
+        let watch = Watch::new();
+        assert_eq!(watch.end(), Ok(()));
+        assert!(!watch.claim(never));
+        // After a look, and by a panic.
+        let watch = Watch::new();
+        assert_eq!(watch.check().unwrap().fail(), Ok(()));
+        assert!(!watch.claim(never));
+        let watch = Watch::new();
+        drop(watch.check().unwrap());
+        assert!(!watch.claim(never));
+    }
+
+    #[test]
+    fn what_was_said_first_stays() {
+        for end in [End::Used, End::Evicted, End::Gone] {
+            let watch = Watch::new();
+            let check = watch.check().unwrap();
+            watch.say(end);
+            watch.say(End::Gone);
+            watch.say(End::Evicted);
+            assert_eq!(check.pass(), Err(end));
+            assert_eq!(watch.check().map(drop), Err(end));
+            assert_eq!(watch.end(), Err(end));
+            assert_eq!(watch.poll_end(Waker::noop()), Some(end));
+        }
+    }
+
+    #[test]
+    fn a_get_interferes_when_its_patience_is_at_an_end() {
+        let watch = Watch::new();
+        let check = watch.check().unwrap();
+        assert!(watch.claim(never));
+        assert_eq!(check.fail(), Err(End::Used));
+        assert!(watch.getter().is_none(), "there is no runtime");
+    }
+
+    #[test]
+    fn a_get_waits_for_a_look() {
+        for _ in 0..100 {
+            let watch = Watch::new();
+            let check = watch.check().unwrap();
+            thread::scope(|scope| {
+                scope.spawn(|| assert!(watch.claim(never)));
+                // Either it waits for this, or it lost its patience before.
+                assert!(matches!(check.pass(), Ok(()) | Err(End::Used)));
+            });
+            assert_eq!(watch.poll_end(Waker::noop()), Some(End::Used));
+        }
+    }
+
+    #[test]
+    fn a_deadline_is_the_first_moment_that_is_too_late() {
+        for (now, in_time) in [(6, true), (7, false), (8, false)] {
+            let watch = Watch::new();
+            watch.expire_at(7);
+            assert_eq!(watch.check().unwrap().pass(), Ok(()));
+            assert_eq!(watch.claim(|| now), in_time);
+        }
+    }
+}
