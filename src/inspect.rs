@@ -97,6 +97,19 @@ where
 /// A group, and those of its connections that were met.
 type Lines<K> = (Arc<Members<K>>, Vec<ConnectionSnapshot>);
 
+#[cfg(feature = "tokio")]
+impl<K, M> crate::managed::Pool<K, M>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    M: crate::managed::Manager<K>,
+{
+    /// As [`slabpool::Pool::inspect`](crate::Pool::inspect). A connection that serves several
+    /// at a time is one that is leased.
+    pub fn inspect(&self) -> Snapshot<K> {
+        self.inner().core.inspect()
+    }
+}
+
 impl<K: Clone, C> Engine<K, C> {
     fn snapshot(&self) -> Snapshot<K> {
         let now = self.config.clock.now();

@@ -204,7 +204,11 @@ pub(crate) struct Counter(AtomicU64);
 
 impl Counter {
     pub fn add(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.add_many(1);
+    }
+
+    pub fn add_many(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
     }
 
     pub fn get(&self) -> u64 {

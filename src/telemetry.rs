@@ -27,8 +27,21 @@
 //! | `slabpool_panics_total` | counter | | panics of hooks and destructors |
 //! | `slabpool_group_connections` | gauge | `group`, `state` | connections of a group |
 //!
+//! A managed pool, by `Exporter::managed`, has besides:
+//!
+//! | name | kind | labels besides `pool` | |
+//! |---|---|---|---|
+//! | `slabpool_waiting`, `slabpool_connecting` | gauge | | callers that wait; connects under way |
+//! | `slabpool_streams` | gauge | | streams of connections that are shared |
+//! | `slabpool_acquires_total` | counter | `outcome` | calls of `acquire`, by how they ended |
+//! | `slabpool_connects_total` | counter | `outcome` | connects, by how they ended |
+//! | `slabpool_wait_seconds`, `slabpool_connect_seconds` | histogram | | how long these took, however they ended |
+//!
 //! The number of labels is bounded: kinds, reasons and rules are fixed, and groups have
 //! none unless [`Exporter::groups`] says so, and up to how many.
+
+#[cfg(feature = "tokio")]
+mod managed;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -56,7 +69,11 @@ pub struct Exporter<K, C> {
     engine: Weak<Engine<K, C>>,
     pool: String,
     groups: Option<Groups<K>>,
+    /// What else there is to export, by the name of the pool.
+    more: Option<More>,
 }
+
+type More = Box<dyn FnMut(&str) + Send>;
 
 struct Groups<K> {
     max: usize,
@@ -79,7 +96,7 @@ where
     /// For this pool, whose metrics have the label `pool` with this name.
     pub fn new(pool: &Pool<K, C>, name: impl Into<String>) -> Self {
         describe();
-        Self { engine: pool.engine().me.clone(), pool: name.into(), groups: None }
+        Self { engine: pool.engine().me.clone(), pool: name.into(), groups: None, more: None }
     }
 
     /// Exports the connections of each group as well, by the name that this gives to its
@@ -103,11 +120,14 @@ where
         let Some(engine) = self.engine.upgrade() else { return false };
         self.export_status(engine.status());
         self.export_stats(&engine);
+        if let Some(more) = &mut self.more {
+            more(&self.pool);
+        }
         if let Some(groups) = &mut self.groups {
             groups.count(&engine);
             for (group, counts) in &groups.known {
                 for (state, count) in [("idle", counts.idle), ("leased", counts.leased)] {
-                    let labels = self_labels(&self.pool, &[("group", group), ("state", state)]);
+                    let labels = labels(&self.pool, &[("group", group), ("state", state)]);
                     gauge!("slabpool_group_connections", labels).set(count as f64);
                 }
             }
@@ -171,11 +191,11 @@ where
     }
 
     fn labels(&self, others: &[(&'static str, &str)]) -> Vec<Label> {
-        self_labels(&self.pool, others)
+        labels(&self.pool, others)
     }
 }
 
-fn self_labels(pool: &str, others: &[(&'static str, &str)]) -> Vec<Label> {
+fn labels(pool: &str, others: &[(&'static str, &str)]) -> Vec<Label> {
     let all = [("pool", pool)].into_iter().chain(others.iter().copied());
     all.map(|(name, value)| Label::new(name, value.to_owned())).collect()
 }

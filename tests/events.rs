@@ -118,3 +118,26 @@ fn a_group_without_a_name_is_a_number() {
     let name = line.split("group=").nth(1).unwrap().split(' ').next().unwrap();
     assert!(name.len() == 16 && u64::from_str_radix(name, 16).is_ok(), "{line}");
 }
+
+#[test]
+fn failed_connects_and_peers_that_are_down() {
+    let listener = Listener::default();
+    let _guard = tracing::subscriber::set_default(listener.clone());
+    let pool = slabpool::managed::Pool::builder(|_: &u32| async { Err::<u32, _>("nobody there") })
+        .settings(|pool| pool.group_names(|key| format!("peer {key}")).spawn_reaper(false))
+        .down_after(2)
+        .build()
+        .unwrap();
+    common::paused_runtime().block_on(async {
+        for _ in 0..3 {
+            assert!(pool.acquire(&7).await.is_err());
+        }
+    });
+    let heard = listener.heard();
+    let starts = |line: &String, start: &str| line.starts_with(start);
+    let failed = "DEBUG connect failed group=peer 7 after=";
+    let [first, second, down] = &heard[..] else { panic!("{heard:?}") };
+    assert!(starts(first, failed) && starts(second, failed), "{heard:?}");
+    assert!(first.ends_with("cause=\"connect\""), "{first}");
+    assert_eq!(down, "WARN peer is down group=peer 7");
+}

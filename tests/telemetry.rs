@@ -23,7 +23,7 @@ fn exported(export: impl FnOnce()) -> BTreeMap<String, f64> {
             let value = match value {
                 DebugValue::Counter(count) => count as f64,
                 DebugValue::Gauge(value) => value.into_inner(),
-                DebugValue::Histogram(_) => panic!("{name} is a histogram"),
+                DebugValue::Histogram(values) => values.len() as f64,
             };
             (name, value)
         })
@@ -106,4 +106,45 @@ fn an_exporter_does_not_keep_the_pool() {
         assert!(!by_hand.export());
         assert_eq!(tally.alive(), 0);
     });
+}
+
+#[test]
+fn a_managed_pool_tells_of_its_callers() {
+    let runtime = paused_runtime();
+    let pool = slabpool::managed::Pool::builder(|key: &u32| {
+        let key = *key;
+        async move { if key == 0 { Err("nobody there") } else { Ok(key) } }
+    })
+    .max_connections_per_group(1)
+    .build()
+    .unwrap();
+    runtime.block_on(async {
+        assert!(pool.acquire(&0).await.is_err());
+        let lease = pool.acquire(&1).await.unwrap();
+        assert!(pool.acquire_timeout(&1, 2 * SECOND).await.is_err());
+        lease.release();
+        pool.acquire(&1).await.unwrap().release();
+    });
+    let mut exporter = Exporter::managed(&pool, "up");
+    let metrics = exported(|| assert!(exporter.export()));
+    for (name, value) in [
+        ("slabpool_connections{pool=up,state=idle}", 1.0),
+        ("slabpool_waiting{pool=up}", 0.0),
+        ("slabpool_connecting{pool=up}", 0.0),
+        ("slabpool_streams{pool=up}", 0.0),
+        ("slabpool_acquires_total{pool=up,outcome=hit}", 1.0),
+        ("slabpool_acquires_total{pool=up,outcome=served}", 1.0),
+        ("slabpool_acquires_total{pool=up,outcome=failed}", 1.0),
+        ("slabpool_acquires_total{pool=up,outcome=timeout}", 1.0),
+        ("slabpool_connects_total{pool=up,outcome=opened}", 1.0),
+        ("slabpool_connects_total{pool=up,outcome=error}", 1.0),
+        // How many were recorded.
+        ("slabpool_wait_seconds{pool=up}", 3.0),
+        ("slabpool_connect_seconds{pool=up}", 2.0),
+    ] {
+        assert_eq!(metrics.get(name), Some(&value), "{name} in {metrics:#?}");
+    }
+    // What was recorded is not recorded again.
+    let metrics = exported(|| assert!(exporter.export()));
+    assert_eq!(metrics.get("slabpool_wait_seconds{pool=up}").copied().unwrap_or(0.0), 0.0);
 }

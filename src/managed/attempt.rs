@@ -8,6 +8,9 @@ use std::sync::Arc;
 use tokio::time::{Instant, timeout};
 
 use crate::error::{CloseReason, RejectReason, Rejected};
+#[cfg(feature = "tracing")]
+use crate::events::Name;
+use crate::events::event;
 use crate::handle::Group;
 use crate::managed::error::Failure;
 use crate::managed::health::{Blow, Struck, Vitals};
@@ -139,6 +142,13 @@ where
         if let Some(report) = self.report.take() {
             report.failed(failure.clone());
         }
+        event!(
+            debug,
+            group = %Name(&self.inner.core.engine().config, self.group.members()),
+            after = ?self.start.elapsed(),
+            cause = failure.name(),
+            "connect failed"
+        );
         let verdict = Verdict::of(&failure);
         if verdict == Verdict::Unreachable {
             // While the permit keeps the desk.
@@ -160,6 +170,11 @@ where
         let state = desk.fail_and(self.by, failure, &registry.bounds, make, strike);
         registry.part(index, state);
         if struck == Struck::Felled {
+            event!(
+                warn,
+                group = %Name(&self.inner.core.engine().config, self.group.members()),
+                "peer is down"
+            );
             // What is leased is closed when its lease ends, what is idle now.
             let members = self.group.members();
             members.invalidate();

@@ -113,6 +113,23 @@ impl<E> Clone for AcquireError<E> {
     }
 }
 
+impl<E> AcquireError<E> {
+    /// A word for logs and metrics.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Timeout { .. } => "timeout",
+            Self::TooManyWaiters { .. } => "too_many_waiters",
+            Self::TooManyConnections { .. } => "too_many_connections",
+            Self::Connect(_) => "connect",
+            Self::ConnectTimeout { .. } => "connect_timeout",
+            Self::ConnectAborted => "connect_aborted",
+            Self::Rejected(_) => "rejected",
+            Self::Closed => "closed",
+            Self::GroupDown => "group_down",
+        }
+    }
+}
+
 /// What those who wait may be told; the rest of [`AcquireError`] they find out themselves.
 pub(crate) type Failure<E> = AcquireError<E>;
 

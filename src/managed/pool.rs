@@ -28,7 +28,7 @@ where
     K: Hash + Eq + Send + Sync + 'static,
     M: Manager<K>,
 {
-    pub(super) inner: Arc<Inner<K, M>>,
+    pub(crate) inner: Arc<Inner<K, M>>,
 }
 
 /// What the handles of a managed pool share.

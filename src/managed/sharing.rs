@@ -119,7 +119,13 @@ where
             prospect.spend();
             return Now::Due(lease);
         }
-        self.activate(lease, prospect).map_or(Now::Nothing, Now::Taken)
+        match self.activate(lease, prospect) {
+            Some(taken) => Now::Taken(taken),
+            None => {
+                self.registry.tally.diverted();
+                Now::Nothing
+            }
+        }
     }
 
     /// Whether a stream may be kept that has just begun. Runs the user's `streams`.
@@ -206,7 +212,7 @@ where
             let way = if due.is_some() { Way::Look } else { visit.desk().enter() };
             let prospect = match way {
                 Way::Stream(stream) => match self.admit_begun(stream) {
-                    Some(stream) => return Ok(Taken::Stream(stream)),
+                    Some(stream) => return Ok(self.sought(stream)),
                     None => continue,
                 },
                 Way::Look => Some(Prospect::of(&self, visit.desk)),
@@ -225,7 +231,7 @@ where
                     match self.wait(&visit, &group, spell, since, kind).await? {
                         Got::Lease(lease) => (lease, Prospect::of(&self, visit.desk)),
                         Got::Stream(stream) => match self.admit_begun(stream) {
-                            Some(stream) => return Ok(Taken::Stream(stream)),
+                            Some(stream) => return Ok(self.sought(stream)),
                             None => continue,
                         },
                     }
@@ -244,6 +250,13 @@ where
                 return Ok(taken);
             }
         }
+    }
+
+    fn sought(&self, stream: Begun) -> Taken<K, M> {
+        if stream.number > 1 {
+            self.registry.tally.sought();
+        }
+        Taken::Stream(stream)
     }
 
     /// Opens a connection to all who share, if it serves several. `None` if it serves none

@@ -5,12 +5,13 @@ use std::hash::Hash;
 use crate::managed::histogram::Histogram;
 use crate::managed::manager::Manager;
 use crate::managed::pool::Pool;
+use crate::managed::tally::Now;
 
 /// What has happened in a managed pool since it was built, and what is going on in it. From
 /// [`Pool::stats`].
 ///
-/// A call of `acquire` or `try_acquire` counts once, when it ends: as one of the
-/// [`hits`](Stats::hits), as one of the [`waits`](Stats::waits), as
+/// A call of `acquire`, `acquire_shared` or `try_acquire` counts once, when it ends: as one of
+/// the [`hits`](Stats::hits), as one that has [`joined`](Stats::joined) others, as one of the [`waits`](Stats::waits), as
 /// [`turned away`](Stats::turned_away), or as [`missed`](Stats::missed); together they are
 /// the [`gets`](Stats::gets). Read while others work, the numbers may be off by what
 /// happened meanwhile; of a pool at rest they are exact, and all that is said here of sums
@@ -20,6 +21,9 @@ use crate::managed::pool::Pool;
 pub struct Stats {
     /// Calls that were served at once: a connection was idle, and nobody waited.
     pub hits: u64,
+    /// Calls of `acquire_shared` that were served at once with a stream of a connection that
+    /// others were using. Its first stream is one of the `hits`, or `served`.
+    pub joined: u64,
     /// Calls of `try_acquire` that got nothing.
     pub missed: u64,
     /// Callers that were told at once that too many waited.
@@ -56,7 +60,7 @@ pub struct Stats {
 impl Stats {
     /// All calls that have ended.
     pub fn gets(&self) -> u64 {
-        self.hits + self.missed + self.turned_away + self.waits()
+        self.hits + self.joined + self.missed + self.turned_away + self.waits()
     }
 
     /// Calls that were not served at once, and have ended: `served`, `timeouts`, `failed`,
@@ -106,12 +110,13 @@ where
     /// served at once.
     pub fn stats(&self) -> Stats {
         let registry = &self.inner.registry;
-        let (mut connecting, mut waiting) = (0, 0);
+        let mut now = Now::default();
         for desk in registry.all() {
             let desk = registry.desk(desk);
-            connecting += desk.word.load().connecting() as usize;
-            waiting += desk.waiting();
+            now.connecting += desk.word.load().connecting() as usize;
+            now.waiting += desk.waiting();
+            now.joined += desk.bench().joined;
         }
-        registry.tally.stats(self.inner.core.stats(), connecting, waiting)
+        registry.tally.stats(self.inner.core.stats(), now)
     }
 }

@@ -21,6 +21,8 @@ const STRIPES: usize = 8;
 pub(crate) struct Tally {
     stripes: Box<[CachePadded<Stripe>; STRIPES]>,
     pub connects: Connects,
+    /// Streams of channels that have ended, but for the first of each.
+    joined: Counter,
 }
 
 #[derive(Debug, Default)]
@@ -34,8 +36,19 @@ struct Stripe {
     refused: Counter,
     cancelled: Counter,
     handed_over: Counter,
+    /// Streams, but for the first of a channel, that somebody had to seek.
+    sought: Counter,
     /// All waits that have ended.
     waits: Times,
+}
+
+/// What desks know.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Now {
+    pub connecting: usize,
+    pub waiting: usize,
+    /// Streams of active channels that have begun, but for the first of each.
+    pub joined: u64,
 }
 
 /// Of connects, which are rare enough to be counted in one place.
@@ -90,7 +103,7 @@ impl Connects {
 
 impl Tally {
     pub fn new() -> Self {
-        Self { stripes: Box::default(), connects: Connects::default() }
+        Self { stripes: Box::default(), connects: Connects::default(), joined: Counter::default() }
     }
 
     fn own(&self) -> &Stripe {
@@ -112,6 +125,16 @@ impl Tally {
         self.own().handed_over.add();
     }
 
+    /// One who could not be served at once has a stream of a channel that others use.
+    pub fn sought(&self) {
+        self.own().sought.add();
+    }
+
+    /// A channel has ended that has had so many streams.
+    pub fn ended(&self, streams: u64) {
+        self.joined.add_many(streams.saturating_sub(1));
+    }
+
     /// Somebody could not be served at once, though it may have met a connection.
     pub fn wait(&self, spell: Spell, met: bool) -> Wait<'_> {
         if met {
@@ -125,7 +148,7 @@ impl Tally {
     }
 
     /// All numbers, with what others know.
-    pub fn stats(&self, pool: crate::Stats, connecting: usize, waiting: usize) -> Stats {
+    pub fn stats(&self, pool: crate::Stats, now: Now) -> Stats {
         let mut wait_time = Histogram::default();
         self.stripes.iter().for_each(|stripe| stripe.waits.add_to(&mut wait_time));
         let [timeouts, failed, refused, cancelled] = [
@@ -135,7 +158,9 @@ impl Tally {
             self.sum(|stripe| &stripe.cancelled),
         ];
         let others = timeouts + failed + refused + cancelled;
+        let joined = self.joined.get() + now.joined;
         Stats {
+            joined: joined.saturating_sub(self.sum(|stripe| &stripe.sought)),
             hits: pool.hits.saturating_sub(self.sum(|stripe| &stripe.diverted)),
             missed: self.sum(|stripe| &stripe.missed),
             turned_away: self.sum(|stripe| &stripe.turned_away),
@@ -146,8 +171,8 @@ impl Tally {
             refused,
             cancelled,
             wait_time,
-            waiting,
-            connects: self.connects.stats(connecting),
+            waiting: now.waiting,
+            connects: self.connects.stats(now.connecting),
             pool,
         }
     }

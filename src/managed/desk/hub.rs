@@ -63,6 +63,8 @@ pub struct Bench {
     pub channels: usize,
     /// Their streams.
     pub streams: usize,
+    /// Streams that they have had, but for the first of each.
+    pub joined: u64,
 }
 
 impl<L> Default for Hub<L> {
@@ -320,8 +322,13 @@ impl<T: Trade> Desk<T> {
     pub fn bench(&self) -> Bench {
         let room = self.lock();
         let Some(home) = &room.hub.home else { return Bench::default() };
-        let used = |&index: &u32| home.get(index).streams.load().used() as usize;
-        let streams = room.hub.active.iter().map(used).sum();
-        Bench { channels: room.hub.active.len(), streams }
+        let mut bench = Bench { channels: room.hub.active.len(), ..Bench::default() };
+        for state in room.hub.active.iter().map(|&index| home.get(index).streams.load()) {
+            bench.streams += state.used() as usize;
+            // Who has parked one has counted them.
+            let open = !state.is_parked();
+            bench.joined += u64::from(state.opened()).saturating_sub(1) * u64::from(open);
+        }
+        bench
     }
 }

@@ -76,6 +76,7 @@ where
         // SAFETY: the caller has parked the channel (H2).
         let mut lease = unsafe { channel.take() };
         lease.charge(u64::from(opened).saturating_sub(1));
+        registry.tally.ended(u64::from(opened));
         match ending {
             Ending::Release => lease.release(),
             Ending::Dead => lease.close_dead(),

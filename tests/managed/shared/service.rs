@@ -167,3 +167,33 @@ async fn the_pool_is_dropped_with_streams_out() {
     drop(second);
     assert_eq!((mux.open(), Arc::strong_count(&mux.0)), (0, 1));
 }
+
+/// Each call counts once, whether it opened a connection, joined others, or waited.
+#[tokio::test(start_paused = true)]
+async fn every_stream_is_one_call() {
+    let mux = Mux::new(3);
+    let pool = builder(&mux).max_connections_per_group(1).build().unwrap();
+    let gets = |pool: &MuxPool| {
+        let stats = pool.stats();
+        (stats.gets(), stats.hits, stats.joined, stats.served)
+    };
+    let first = share(&pool).await;
+    assert_eq!(gets(&pool), (1, 0, 0, 1), "it had to connect");
+    let (second, third) = (share(&pool).await, share(&pool).await);
+    assert_eq!(gets(&pool), (3, 0, 2, 1));
+    let fourth = spawn(&pool);
+    settle().await;
+    assert_eq!((gets(&pool), pool.stats().waiting), ((3, 0, 2, 1), 1));
+    drop(second);
+    let fourth = fourth.await.unwrap().unwrap();
+    assert_eq!(gets(&pool), (4, 0, 2, 2), "it waited for a stream that others share");
+    for stream in [first, third, fourth] {
+        stream.release();
+    }
+    assert_eq!(gets(&pool), (4, 0, 2, 2));
+    let again = share(&pool).await;
+    drop(share(&pool).await);
+    assert_eq!(gets(&pool), (6, 1, 3, 2), "an idle one, and its second stream");
+    drop(again);
+    assert_eq!((gets(&pool), pool.stats().pool.hits), ((6, 1, 3, 2), 1));
+}
