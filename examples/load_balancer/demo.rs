@@ -1,0 +1,37 @@
+//! The demonstration, with a progress bar, and what must hold.
+
+use std::error::Error;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::report;
+use crate::scenario::{PHASES, Plan, drive};
+
+const PLAN: Plan = Plan {
+    clients: 64,
+    requests: 10_000,
+    max_connections: 16,
+    check_interval: Duration::from_millis(100),
+};
+
+pub async fn run() -> Result<ExitCode, Box<dyn Error>> {
+    // What happens between the phases is beside these.
+    let bar = ProgressBar::new(PHASES * PLAN.requests);
+    bar.set_style(ProgressStyle::with_template("{bar:40} {pos:>6} requests  {msg}")?);
+    let outcome = drive(PLAN, |what, requests| {
+        bar.set_position(requests);
+        bar.set_message(what.to_owned());
+    });
+    let outcome = outcome.await.map_err(|error| error.to_string())?;
+    bar.finish_and_clear();
+    print!("{}", report::table(&outcome.balancer));
+    println!();
+    let mut held = true;
+    for (expectation, holds) in outcome.expectations() {
+        println!("{}  {expectation}", if holds { "ok    " } else { "FAILED" });
+        held &= holds;
+    }
+    Ok(if held { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
