@@ -7,21 +7,21 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::report;
-use crate::scenario::{PHASES, Plan, drive};
+use crate::scenario::{Plan, drive};
 
 const PLAN: Plan = Plan {
     clients: 64,
-    requests: 10_000,
+    requests: 40_000,
     max_connections: 16,
     check_interval: Duration::from_millis(100),
 };
 
 pub async fn run() -> Result<ExitCode, Box<dyn Error>> {
-    // What happens between the phases is beside these.
-    let bar = ProgressBar::new(PHASES * PLAN.requests);
+    // Between the phases there are more requests than these: it may stand at its end.
+    let bar = ProgressBar::new(PLAN.requests);
     bar.set_style(ProgressStyle::with_template("{bar:40} {pos:>6} requests  {msg}")?);
     let outcome = drive(PLAN, |what, requests| {
-        bar.set_position(requests);
+        bar.set_position(requests.min(PLAN.requests));
         bar.set_message(what.to_owned());
     });
     let outcome = outcome.await.map_err(|error| error.to_string())?;

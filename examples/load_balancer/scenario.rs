@@ -32,13 +32,13 @@ const DELAYS: [Duration; 3] =
     [Duration::from_millis(2), Duration::from_millis(2), Duration::from_millis(20)];
 
 /// All are up; one was killed; it is back; another one is not fit.
-pub const PHASES: u64 = 4;
+const PHASES: u64 = 4;
 
 /// How much happens.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     pub clients: usize,
-    /// Requests in each of the [`PHASES`], of all clients together.
+    /// Requests of all clients together, in [`PHASES`]. Between these there are some more.
     pub requests: u64,
     /// The most connections to a host.
     pub max_connections: usize,
@@ -160,7 +160,7 @@ impl<T: Fn(&str, u64)> Stage<'_, T> {
 
     /// Lasts for as many requests as a phase has.
     async fn requests(&self, what: &str) -> Result<(), AnyError> {
-        let end = self.seen.total() + self.plan.requests;
+        let end = self.seen.total() + self.plan.requests / PHASES;
         self.until(what, || self.seen.total() >= end).await
     }
 

@@ -7,7 +7,7 @@ use crate::scenario::{Plan, drive};
 
 const PLAN: Plan = Plan {
     clients: 16,
-    requests: 600,
+    requests: 2_400,
     max_connections: 4,
     check_interval: Duration::from_millis(10),
 };
@@ -37,5 +37,5 @@ async fn it_holds_on_one_thread() {
 /// Requests wait for each other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_holds_with_one_connection_to_each_host() {
-    holds(Plan { max_connections: 1, requests: 200, ..PLAN }).await;
+    holds(Plan { max_connections: 1, requests: 800, ..PLAN }).await;
 }

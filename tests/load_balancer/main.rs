@@ -2,7 +2,6 @@
 //! the tests play themselves, on real sockets.
 
 #[path = "../../examples/load_balancer/balancer/mod.rs"]
-#[expect(dead_code, reason = "the example uses more of it")]
 mod balancer;
 #[path = "../../examples/load_balancer/client.rs"]
 mod client;
