@@ -25,7 +25,7 @@ const LOOK_PAUSE: Duration = Duration::from_millis(5);
 
 const VICTIM: usize = 0;
 const ORDINARY: usize = 1;
-const SLOW: usize = 2;
+pub const SLOW: usize = 2;
 
 /// How long the hosts take for an answer.
 const DELAYS: [Duration; 3] =
@@ -58,7 +58,7 @@ pub struct Outcome {
 /// What was seen of the hosts.
 pub struct Events {
     /// Requests sent to each of them while all were up.
-    before: Vec<u64>,
+    pub before: Vec<u64>,
     killed: Outage,
     /// Requests that the one that was killed has answered when it was back.
     after: u64,
@@ -185,7 +185,7 @@ async fn until(holds: impl Fn() -> bool) -> Result<(), AnyError> {
 }
 
 impl Outcome {
-    /// What must hold, and whether it does.
+    /// What must hold, however fast the machine is, and whether it does.
     pub fn expectations(&self) -> Vec<(&'static str, bool)> {
         let Self { balancer, seen, end, events, origins, plan } = self;
         let [right, lost, broken, wrong] = [&seen.right, &seen.lost, &seen.broken, &seen.wrong]
@@ -208,9 +208,6 @@ impl Outcome {
                 answers == right + broken
                     && sum(|host| &host.tally.requests)
                         == answers + sum(|host| &host.tally.moved) + lost
-            }),
-            ("the slow host got fewer requests than the others", {
-                events.before[SLOW] < events.before[VICTIM].min(events.before[ORDINARY])
             }),
             ("the dead host and the unfit one were taken out of service, once each", {
                 let outages = |host: usize| hosts[host].tally.outages.get();

@@ -18,9 +18,10 @@ async fn holds(plan: Plan) {
         outcome.expectations().into_iter().filter(|(_, holds)| !holds).map(|(it, _)| it).collect();
     assert!(
         failed.is_empty(),
-        "{failed:?}\n{}{:?}",
+        "{failed:?}\n{}{:?}\n{:?}",
         report::table(&outcome.balancer),
-        outcome.seen
+        outcome.seen,
+        outcome.events.before
     );
 }
 

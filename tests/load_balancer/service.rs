@@ -1,11 +1,15 @@
 //! Hosts that are taken out of service and back, and requests that wait.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use slabpool::managed::Health;
+use tokio::task::JoinSet;
 
 use crate::balancer::Settings;
+use crate::client::{Seen, client};
 use crate::origin::Origin;
 use crate::support::{GET, Gate, PATIENCE, POST, Setup, eventually, patient, read_message};
 
@@ -140,6 +144,35 @@ async fn requests_that_wait_for_a_host_that_is_drained_move() {
     eventually(|| setup.group(0) == (0, 0, 0) && setup.group(1) == (1, 0, 0)).await;
     assert_eq!((first.received(), second.received()), (1, 3));
     assert_eq!((setup.host(0).tally.refused.get(), setup.balancer.unanswered()), (1, 0));
+    setup.end().await;
+}
+
+/// Of a host that answers nothing, requests get out of the way: it never has more of them
+/// than the less loaded one of any two may have. If hosts were chosen without a look at their
+/// load, all clients would be stuck there.
+#[tokio::test]
+async fn a_host_that_hangs_does_not_get_all_the_load() {
+    const CLIENTS: usize = 16;
+    let hour = Duration::from_secs(3_600);
+    let mut origins = Vec::new();
+    for delay in [Duration::ZERO, Duration::ZERO, hour] {
+        origins.push(Origin::start(delay).await.unwrap());
+    }
+    let addresses: Vec<_> = origins.iter().map(|origin| origin.address).collect();
+    let setup = Setup::start(&addresses, patient()).await;
+    let seen = Arc::new(Seen::default());
+    let mut clients = JoinSet::new();
+    for number in 0..CLIENTS {
+        let (seen, address) = (Arc::clone(&seen), setup.address);
+        clients.spawn(async move { client(address, number, &seen).await });
+    }
+    eventually(|| seen.total() >= 2_000).await;
+    assert_eq!(seen.right.load(Ordering::Relaxed), seen.total());
+    // One more would have to find as many at another host.
+    let stuck = setup.host(2).load();
+    assert!((1..=CLIENTS / 2).contains(&stuck), "{stuck}");
+    clients.shutdown().await;
+    eventually(|| setup.loads() == [0, 0, 0]).await;
     setup.end().await;
 }
 
