@@ -37,8 +37,8 @@ pub async fn run(
     let server = listener.local_addr()?;
     let serving = tokio::spawn(serve(listener));
 
-    // A pool is told how to connect. `watch` closes what the server has closed, while it is
-    // idle.
+    // A pool is told how to connect. It watches what is idle: a connection that the server
+    // closes is closed here at once.
     let pool = Pool::builder(|&address: &SocketAddr| TcpStream::connect(address))
         .max_connections_per_group(connections)
         .settings(|pool| pool.watch())
