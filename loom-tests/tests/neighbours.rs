@@ -8,6 +8,7 @@ mod common;
 mod town;
 
 use common::{Ledger, check};
+use slabpool::model::Way;
 use town::*;
 
 /// A connection becomes idle that one of its peer was nudged for, while another peer starves:
@@ -362,6 +363,24 @@ fn down_against_starve() {
         town.satisfy(vec![other]);
         town.desk(1).recover(&town.bounds, || Grant::of(1));
         town.release(0, lease);
+        town.settle(&ledger, 1);
+    });
+}
+
+/// The connection is of no more use that one who shares has found, and another one waits for
+/// him to open it: that one may connect.
+#[test]
+fn a_prospect_in_vain_against_share() {
+    check(2, || {
+        let ledger = Ledger::default();
+        let town = town(1, 1, false);
+        town.lease(0, ledger.connection(0)).release();
+        assert_eq!(town.desk(0).enter(), Way::Look);
+        let lease = town.peers[0].group.get_owned().expect("one is idle");
+        let other = spawn(&town, |town| town.share(0).err().expect("nobody has opened it"));
+        lease.close();
+        town.desk(0).unprospect(false, &town.bounds, || Grant::of(0));
+        town.satisfy(vec![other.join().unwrap()]);
         town.settle(&ledger, 1);
     });
 }
