@@ -9,10 +9,10 @@ mod nudged;
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{Ledger, check, pool_of};
 use desk::{Grant, Peer, free, leased, pass_on, settle, spawn};
+use loom::sync::atomic::{AtomicUsize, Ordering};
 use nudged::Waiter;
 use slabpool::model::{Bounds, Desk, Joins, Limits, News};
 
@@ -83,6 +83,7 @@ fn the_word_while_nothing_is_open() {
             if !peer.desk.word.reserve(peer.bounds.load()) {
                 return;
             }
+            // A step of the model, so that others come in between.
             let before = running.fetch_add(1, Ordering::Relaxed);
             assert_eq!(before, 0, "each fails, so nothing is open");
             running.fetch_sub(1, Ordering::Relaxed);

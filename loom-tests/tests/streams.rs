@@ -355,3 +355,31 @@ fn tend(hub: &Hub) {
         }
     }
 }
+
+/// The first connection is opened while somebody comes by the way without a lock: he finds all
+/// of it, or nothing.
+#[test]
+fn hint_against_the_first_stream() {
+    check(3, || {
+        let (ledger, pool, group, hub) = hub_of(2, 1);
+        let other = with_hub(&hub, |hub| hub.hinted().into_iter().for_each(|s| hub.end(s)));
+        let first = hub.first();
+        hub.end(first);
+        other.join().unwrap();
+        account(ledger, pool, group, hub, false);
+    });
+}
+
+/// A stream that nobody has used ends after one that was: whoever had it owns the connection,
+/// and comes after the other one.
+#[test]
+fn undo_against_end() {
+    check(3, || {
+        let (ledger, pool, group, hub) = hub_of(2, 1);
+        let (first, second) = (hub.first(), hub.first());
+        let other = with_hub(&hub, move |hub| hub.undo(second));
+        hub.end(first);
+        other.join().unwrap();
+        account(ledger, pool, group, hub, false);
+    });
+}

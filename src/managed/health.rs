@@ -10,10 +10,10 @@
 //!      +------------------------------------ half-open ----+
 //! ```
 //!
-//! * **V1** While a peer is down, no connect begins before `retry_at`, and from then on only
+//! * **Y1** While a peer is down, no connect begins before `retry_at`, and from then on only
 //!   where none is under way: that one is the trial. So there is one at a time, and one that
 //!   is given up before it began leaves its place to the next.
-//! * **V2** Connects that were under way together are one round: they make the delay longer
+//! * **Y2** Connects that were under way together are one round: they make the delay longer
 //!   once, however many of them fail.
 //!
 //! Times are nanoseconds since a moment that is the same for all.
@@ -70,7 +70,7 @@ pub struct Vitals {
     down: bool,
     /// Connects that have failed since the last one that did not.
     failures: u32,
-    /// Rounds of them (V2).
+    /// Rounds of them (Y2).
     rounds: u32,
     /// When the last round was counted.
     counted: u64,
@@ -100,7 +100,7 @@ impl Vitals {
         self.down && now < self.retry_at
     }
 
-    /// Whether a connect may begin while so many are under way (V1). The caller holds the
+    /// Whether a connect may begin while so many are under way (Y1). The caller holds the
     /// lock until it has begun.
     pub fn admits(&self, now: u64, connecting: u32) -> bool {
         !self.down || (now >= self.retry_at && connecting == 0)

@@ -118,8 +118,7 @@ impl Streams {
     pub fn begin(&self, used: u32, limit: u32) {
         debug_assert!(self.load().is_parked(), "H2");
         let word = u64::from(used) | u64::from(used) << OPENED_SHIFT;
-        // Release: pairs with the Acquire of `open` and `hold`, who see what is in the
-        // channel.
+        // Release: pairs with the Acquire of `open`, whose caller sees what is in the channel.
         self.0.swap(State(word).with_limit(limit).0, Ordering::Release);
     }
 
@@ -131,9 +130,12 @@ impl Streams {
         })
     }
 
-    /// As a stream, for a look: whatever the limit, and counted as no use.
+    /// As a stream, for a look: whatever the limit, and counted as no use. By one who has the
+    /// lock of the desk that the channel is listed at.
     pub fn hold(&self) -> bool {
-        let held = self.update(Ordering::Acquire, |state| {
+        // Relaxed: it was listed under that lock when it had been filled, and whoever takes out
+        // what is in it comes after the end of the hold.
+        let held = self.update(Ordering::Relaxed, |state| {
             let may = !state.is_parked() && state.used() > 0 && state.used() < STREAMS_MAX;
             may.then_some(State(state.0 + USED_ONE))
         });

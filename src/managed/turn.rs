@@ -7,10 +7,10 @@
 //! +--------------+--------------+
 //! ```
 //!
-//! * **M4** `nudged` changes under the lock of the line alone: those in it who were woken to
+//! * **M5** `nudged` changes under the lock of the line alone: those in it who were woken to
 //!   look for themselves, and have not begun to. Whoever begins to look is taken off first,
 //!   raises the tags of the group's heads, and looks then.
-//! * **M5** `bypasses` is how many connections have gone past the first of the line since it
+//! * **M6** `bypasses` is how many connections have gone past the first of the line since it
 //!   is the first. It rises only below `BYPASS_MAX`.
 
 use std::fmt;
@@ -42,6 +42,9 @@ impl Turn {
     /// Goes past the first of the line, if that may still be.
     #[must_use]
     pub fn pass(&self) -> bool {
+        // As in `Streams::update`: the load would hide orders of exchanges from loom.
+        #[cfg(slabpool_loom)]
+        self.0.fetch_add(0, Ordering::Relaxed);
         // Relaxed: the count guards only itself.
         self.0
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
@@ -63,11 +66,11 @@ impl Turn {
     /// Fewer would do, but for those who are nudged and do not run.
     pub fn is_nudged(&self, connections: u32) -> bool {
         // Relaxed: whoever has made a connection idle after a waiter began to look has met
-        // that in the head of a lane, and does not count it any more (M4).
+        // that in the head of a lane, and does not count it any more (M5).
         nudged(self.0.load(Ordering::Relaxed)) >= connections.clamp(1, NUDGED_MAX)
     }
 
-    /// Says how many were nudged. The caller holds the lock of the line (M4).
+    /// Says how many were nudged. The caller holds the lock of the line (M5).
     pub fn set_nudged(&self, now: usize) {
         // Relaxed: only holders of the lock change it.
         let before = nudged(self.0.load(Ordering::Relaxed));

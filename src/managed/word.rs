@@ -142,6 +142,9 @@ impl Word {
     /// caller is a visitor.
     #[must_use]
     pub fn reserve(&self, bounds: Bounds) -> bool {
+        // As in `Streams::update`: the load would hide orders of exchanges from loom.
+        #[cfg(slabpool_loom)]
+        self.0.fetch_add(0, Ordering::Relaxed);
         // Relaxed: the counts guard only themselves. That whoever frees a permit sees a
         // waiter, or the waiter the freed permit, both being changes of this one word:
         // one of them comes first.

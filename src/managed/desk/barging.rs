@@ -2,10 +2,10 @@
 //!
 //! A release makes its connection idle, and *nudges* the first in the line who was not
 //! nudged yet: wakes it to look for itself. Whoever comes meanwhile may take the connection,
-//! so often (M5). Who finds nothing is in its place, and is nudged again.
+//! so often (M6). Who finds nothing is in its place, and is nudged again.
 //!
 //! While enough of them are nudged, a release does not even take the lock. That is the
-//! handshake of the [desk](super) once more: a waiter *is taken off the nudged first* (M4), raises
+//! handshake of the [desk](super) once more: a waiter *is taken off the nudged first* (M5), raises
 //! the tags of the heads, *and looks then*; a release pushes, and looks at the count then.
 //! They meet in the head. A nudge is used up by a look and by nothing else: who goes away, or
 //! gets something, without having looked passes it on.

@@ -21,7 +21,7 @@ impl<T: Trade> Desk<T> {
     }
 
     /// Takes a permit in the word, if the peer admits it. Under the lock, since whether it
-    /// does depends on the connects that are under way (V1).
+    /// does depends on the connects that are under way (Y1).
     pub(super) fn reserve(&self, room: &Room<T>, bounds: Bounds) -> bool {
         let admitted =
             room.health.is_up() || room.health.admits(T::now(), self.word.load().connecting());
