@@ -20,6 +20,7 @@ use crate::unit::Unit;
 pub(crate) struct Report<E>(Mutex<Findings<E>>);
 
 struct Findings<E> {
+    begun: u32,
     under_way: usize,
     opened: usize,
     failure: Option<Failure<E>>,
@@ -27,11 +28,13 @@ struct Findings<E> {
 
 impl<E> Report<E> {
     fn new() -> Self {
-        Self(Mutex::new(Findings { under_way: 0, opened: 0, failure: None }))
+        Self(Mutex::new(Findings { begun: 0, under_way: 0, opened: 0, failure: None }))
     }
 
     fn begun(&self) {
-        self.lock().under_way += 1;
+        let mut findings = self.lock();
+        findings.begun += 1;
+        findings.under_way += 1;
     }
 
     /// A connect has succeeded. Whoever waits is told after this.
@@ -72,7 +75,8 @@ where
     /// Within all limits, and as many at a time as
     /// [`max_connecting_per_group`](crate::managed::Builder::max_connecting_per_group)
     /// allows. What it opens goes to those who wait for the peer, and is idle if nobody
-    /// does. In a full pool, idle connections of others make room for it. Takes no longer
+    /// does. In a full pool, idle connections of others make room for it. It begins no more
+    /// than `connections` connects, also if what is there is closed meanwhile. Takes no longer
     /// than the [`connect_timeout`](crate::managed::Builder::connect_timeout) for each round
     /// of connects.
     ///
@@ -137,6 +141,7 @@ where
 }
 
 type VisitOf<K, M> = Visit<K, <M as Manager<K>>::Connection, <M as Manager<K>>::Error>;
+type UnitOf<K, M> = Unit<K, Slot<<M as Manager<K>>::Connection>>;
 type Prewarmed<K, M> = Result<usize, AcquireError<<M as Manager<K>>::Error>>;
 
 impl<K, M> Inner<K, M>
@@ -168,8 +173,12 @@ where
         let narrow =
             |bounds: Bounds| Bounds { connections: bounds.connections.min(wanted), ..bounds };
         let make = || self.registry.grant(visit.desk);
-        while let Some(mut grant) = desk.spare(&self.registry.bounds, narrow, make) {
-            grant.unit = Unit::take(&self.core);
+        // No more than that in all: in a full pool two peers would take each other's
+        // connections for ever.
+        while report.lock().begun < wanted
+            && let Some(mut grant) = desk.spare(&self.registry.bounds, narrow, make)
+        {
+            grant.unit = self.unit_for_more(group);
             if grant.unit.is_none() {
                 let capacity = self.core.engine().capacity.max();
                 return Some(Err(AcquireError::Rejected(RejectReason::Full { capacity })));
@@ -179,8 +188,20 @@ where
                 .reporting(Arc::clone(report));
             drop(tokio::spawn(attempt.run()));
         }
-        let enough = desk.word.load().connections() >= wanted;
         let findings = report.lock();
+        let enough = desk.word.load().connections() >= wanted || findings.begun == wanted;
         (enough && findings.under_way == 0).then_some(Ok(findings.opened))
+    }
+    /// A place for a connection that a peer is to have besides those it has: nothing of its
+    /// own makes room for it.
+    fn unit_for_more(&self, group: &Group<K, Slot<M::Connection>>) -> Option<UnitOf<K, M>> {
+        if let Some(unit) = Unit::take_free(&self.core) {
+            return Some(unit);
+        }
+        let own = self.core.group_status(group.key()).idle;
+        if self.core.status().idle <= own {
+            return None;
+        }
+        Unit::take(&self.core)
     }
 }

@@ -119,7 +119,12 @@ where
             prospect.spend();
             return Now::Due(lease);
         }
-        self.activate(lease, prospect).map_or(Now::Nothing, Now::Taken)
+        let taken = self.activate(lease, prospect);
+        if taken.is_none() {
+            // It is the caller's no more, who is counted when its waiting ends.
+            self.registry.tally.diverted();
+        }
+        taken.map_or(Now::Nothing, Now::Taken)
     }
 
     /// Whether a stream may be kept that has just begun. Runs the user's `streams`.

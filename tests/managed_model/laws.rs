@@ -110,8 +110,10 @@ impl World {
         let suspended = self.has_suspended(key, peer);
         let callers = self.callers.iter().filter(|caller| {
             let late = caller.end <= now + CONNECT;
+            // Who has got something that was of no use is patient once more.
+            let again = caller.shared || self.setup.check_after.is_some();
             let patient = self.setup.miss == Miss::Wait
-                && (now <= caller.start + PATIENCE || self.setup.check_after.is_some());
+                && (again || now <= caller.start + PATIENCE);
             let shares = caller.shared && (peer.connecting > 0 || checking > 0 || suspended);
             caller.key == key && !late && !patient && !shares
         });
