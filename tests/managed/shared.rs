@@ -2,6 +2,8 @@
 
 mod cancel;
 mod limits;
+mod scarcity;
+mod seams;
 mod service;
 mod threads;
 
