@@ -93,7 +93,7 @@ where
     /// # Errors
     ///
     /// [`AcquireError::TooManyConnections`] at once, if a peer, or the pool, may not have so
-    /// many. [`AcquireError::Closed`] and [`AcquireError::GroupDown`]. Otherwise how the
+    /// many, or may not any more. [`AcquireError::Closed`] and [`AcquireError::GroupDown`]. Otherwise how the
     /// first connect failed that did; what was opened stays, what is being opened goes on,
     /// and no more is begun.
     ///
@@ -114,16 +114,7 @@ where
         Q: Hash + Eq + ToOwned<Owned = K> + Sync + ?Sized,
     {
         let registry = &self.inner.registry;
-        let connections_max = registry.bounds.connections() as usize;
-        let capacity = self.inner.core.engine().capacity.max();
-        let wanted = match u32::try_from(connections) {
-            Ok(wanted) if connections <= connections_max.min(capacity) => wanted,
-            _ => {
-                let error =
-                    AcquireError::TooManyConnections { connections, connections_max, capacity };
-                return Err(error);
-            }
-        };
+        let wanted = self.inner.attainable(connections)?;
         let group = self.inner.core.group(key);
         let visit = registry.visit(group.members());
         self.inner.mind(&group, visit.desk);
@@ -149,6 +140,16 @@ where
     K: Hash + Eq + Send + Sync + 'static,
     M: Manager<K>,
 {
+    /// So many, if a peer may have so many.
+    fn attainable(&self, connections: usize) -> Result<u32, AcquireError<M::Error>> {
+        let connections_max = self.registry.bounds.connections() as usize;
+        let capacity = self.core.engine().capacity.max();
+        match u32::try_from(connections) {
+            Ok(wanted) if connections <= connections_max.min(capacity) => Ok(wanted),
+            _ => Err(AcquireError::TooManyConnections { connections, connections_max, capacity }),
+        }
+    }
+
     /// Begins as many connects as may be begun. What has come of it all, once it has.
     fn prewarmed(
         self: &Arc<Self>,
@@ -165,6 +166,10 @@ where
         }
         if let Some(failure) = report.lock().failure.take() {
             return Some(Err(failure));
+        }
+        // The limits may have been lowered since it was asked for.
+        if let Err(error) = self.attainable(wanted as usize) {
+            return Some(Err(error));
         }
         let desk = visit.desk();
         if desk.refuses() {

@@ -249,3 +249,34 @@ async fn prewarm_in_a_full_pool_comes_to_an_end() {
     assert_eq!(peer.peer.started(), 8);
     assert_eq!((peer.peer.open(), pool.status().idle), (3, 3));
 }
+
+/// Limits that are lowered meanwhile are told, and not waited for.
+#[tokio::test(start_paused = true)]
+async fn prewarm_of_more_than_may_be_any_more() {
+    let peer = Watched::new();
+    let pool = builder(&peer).max_connecting_per_group(1).build().unwrap();
+    for lowers_capacity in [false, true] {
+        peer.peer.set(Mode::Open(SECOND));
+        let prewarm = {
+            let pool = pool.clone();
+            tokio::spawn(async move { pool.prewarm(&1, 3).await })
+        };
+        settle().await;
+        pool.reconfigure(|settings| match lowers_capacity {
+            true => settings.pool.capacity = 2,
+            false => settings.max_connections_per_group = 2,
+        })
+        .unwrap();
+        settle().await;
+        assert!(prewarm.is_finished());
+        let error = prewarm.await.unwrap().unwrap_err();
+        assert!(matches!(error, AcquireError::TooManyConnections { connections: 3, .. }));
+        pool.reconfigure(|settings| {
+            (settings.pool.capacity, settings.max_connections_per_group) = (9, 9);
+        })
+        .unwrap();
+        pass(2 * SECOND).await;
+        assert_peer(&pool, 1, (1, 0, 0));
+        pool.clear();
+    }
+}
