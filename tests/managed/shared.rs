@@ -1,6 +1,7 @@
 //! Connections that serve several at a time.
 
 mod cancel;
+mod everything;
 mod limits;
 mod scarcity;
 mod seams;
