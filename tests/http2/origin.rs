@@ -219,9 +219,8 @@ async fn connection(
     let Ok(stream) = acceptor.accept(stream).await else { return };
     let agreed = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
     let (own, running) = (Arc::clone(counts), Arc::new(AtomicUsize::new(0)));
-    let service = service_fn(move |request| {
-        answer(Arc::clone(&own), Arc::clone(&running), number, request)
-    });
+    let service =
+        service_fn(move |request| answer(Arc::clone(&own), Arc::clone(&running), number, request));
     if agreed.as_deref() == Some(b"http/1.1") {
         _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         return;

@@ -135,11 +135,8 @@ fn a_connection_that_is_looked_at_meanwhile() {
 #[tokio::test(start_paused = true)]
 async fn nobody_is_told_of_a_full_line_where_all_is_over() {
     let peer = Peer::new();
-    let pool = builder(&peer)
-        .max_connections_per_group(1)
-        .max_waiters_per_group(0)
-        .build()
-        .unwrap();
+    let pool =
+        builder(&peer).max_connections_per_group(1).max_waiters_per_group(0).build().unwrap();
     let lease = pool.acquire_owned(&1).await.unwrap();
     assert!(matches!(pool.acquire(&1).await, Err(AcquireError::TooManyWaiters { .. })));
     pool.drain_group(&1);

@@ -47,7 +47,8 @@ impl World {
             Act::Reconfigure { bounds } => self.reconfigure(bounds),
             Act::Prewarm { key, count } => {
                 let pool = self.pool.clone();
-                self.prewarms.push(tokio::spawn(async move { drop(pool.prewarm(&key, count).await) }));
+                self.prewarms
+                    .push(tokio::spawn(async move { drop(pool.prewarm(&key, count).await) }));
             }
             Act::Maintain => drop(self.pool.maintain()),
             Act::Advance { ms } => self.advance(ms).await,

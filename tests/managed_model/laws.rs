@@ -80,7 +80,8 @@ impl World {
                 assert!(used >= limit, "they wait for a stream, and there is one; {told}");
             }
         }
-        if peer.waiting > peer.connecting && peer.health == Health::Up && self.has_room(key, peers) {
+        if peer.waiting > peer.connecting && peer.health == Health::Up && self.has_room(key, peers)
+        {
             let waits = self.uncovered(key, peer, checking);
             assert!(
                 waits <= checking + peer.connecting,
@@ -112,8 +113,8 @@ impl World {
             let late = caller.end <= now + CONNECT;
             // Who has got something that was of no use is patient once more.
             let again = caller.shared || self.setup.check_after.is_some();
-            let patient = self.setup.miss == Miss::Wait
-                && (again || now <= caller.start + PATIENCE);
+            let patient =
+                self.setup.miss == Miss::Wait && (again || now <= caller.start + PATIENCE);
             let shares = caller.shared && (peer.connecting > 0 || checking > 0 || suspended);
             caller.key == key && !late && !patient && !shares
         });
@@ -146,8 +147,9 @@ impl World {
         self.pool.clear();
         let status = self.pool.status();
         assert_eq!((status.idle, status.leased), (0, 0), "{status:?}");
-        let stats = self.pool.stats();
-        let (inserts, closes) = (stats.pool.inserts, stats.pool.closes.total());
-        assert!(inserts >= closes, "{stats:?}");
+        // Each that came has gone, closed or taken out.
+        let stats = self.pool.stats().pool;
+        let gone = stats.closes.total() + stats.taken;
+        assert_eq!((stats.inserts, self.net.lock().open), (gone, [0; KEYS]), "{stats:?}");
     }
 }

@@ -18,7 +18,7 @@ use world::World;
 /// More of them on request, as proptest has it.
 fn config() -> ProptestConfig {
     let asked = std::env::var("PROPTEST_CASES").is_ok();
-    let cases = if asked { ProptestConfig::default().cases } else { 256 };
+    let cases = if asked { ProptestConfig::default().cases } else { 128 };
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }
 

@@ -72,28 +72,69 @@ pub enum Parting {
 
 #[derive(Clone, Copy, Debug)]
 pub enum Act {
-    Acquire { key: usize, shared: bool, timeout: Option<u64> },
-    Try { key: usize },
-    Cancel { at: usize },
-    Part { at: usize, how: Parting },
+    Acquire {
+        key: usize,
+        shared: bool,
+        timeout: Option<u64>,
+    },
+    Try {
+        key: usize,
+    },
+    Cancel {
+        at: usize,
+    },
+    Part {
+        at: usize,
+        how: Parting,
+    },
     /// The other end goes.
-    Kill { at: usize },
+    Kill {
+        at: usize,
+    },
     /// A connection can serve another number, of which the pool is told or not.
-    Streams { at: usize, limit: u32, told: bool },
-    NewStreams { limit: u32 },
-    Connects { key: usize, mode: Mode },
-    Checks { check: Check },
-    DrainGroup { key: usize },
-    ResumeGroup { key: usize },
-    ClearGroup { key: usize },
-    InvalidateGroup { key: usize },
+    Streams {
+        at: usize,
+        limit: u32,
+        told: bool,
+    },
+    NewStreams {
+        limit: u32,
+    },
+    Connects {
+        key: usize,
+        mode: Mode,
+    },
+    Checks {
+        check: Check,
+    },
+    DrainGroup {
+        key: usize,
+    },
+    ResumeGroup {
+        key: usize,
+    },
+    ClearGroup {
+        key: usize,
+    },
+    InvalidateGroup {
+        key: usize,
+    },
     Clear,
     Invalidate,
-    Retain { odd: bool },
-    Reconfigure { bounds: Bounds },
-    Prewarm { key: usize, count: usize },
+    Retain {
+        odd: bool,
+    },
+    Reconfigure {
+        bounds: Bounds,
+    },
+    Prewarm {
+        key: usize,
+        count: usize,
+    },
     Maintain,
-    Advance { ms: u64 },
+    Advance {
+        ms: u64,
+    },
 }
 
 /// How it all ends.
@@ -102,7 +143,9 @@ pub enum Ending {
     /// All is given back.
     Rest,
     Close,
-    Drain { deadline: u64 },
+    Drain {
+        deadline: u64,
+    },
     /// The pool is dropped, with all that is in it.
     Drop,
 }
@@ -124,7 +167,8 @@ pub fn setup() -> impl Strategy<Value = Setup> {
     let miss = prop_oneof![2 => Just(Miss::Race), 1 => Just(Miss::Wait), 1 => Just(Miss::Connect)];
     let how = (miss, any::<bool>(), 1..4_usize, prop_oneof![2 => Just(0), 1 => 1..3_u32]);
     let more = (prop_oneof![2 => Just(0), 1 => 1..3_usize], bounds(), any::<bool>());
-    let often = |times: std::ops::Range<u64>| prop_oneof![2 => Just(None), 1 => times.prop_map(Some)];
+    let often =
+        |times: std::ops::Range<u64>| prop_oneof![2 => Just(None), 1 => times.prop_map(Some)];
     let times = (
         prop_oneof![1 => Just(None), 1 => Just(Some(0)), 1 => Just(Some(20))],
         often(10..80),
@@ -132,7 +176,12 @@ pub fn setup() -> impl Strategy<Value = Setup> {
         often(1..4),
     );
     (how, more, times, prop_oneof![1 => Just(0), 4 => 1..4_u32]).prop_map(
-        |((miss, barging, grow_by, down_after), (min_idle, bounds, release_on_drop), times, streams)| {
+        |(
+            (miss, barging, grow_by, down_after),
+            (min_idle, bounds, release_on_drop),
+            times,
+            streams,
+        )| {
             let (check_after, idle_timeout, lifetime, max_uses) = times;
             Setup {
                 miss,

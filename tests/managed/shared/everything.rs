@@ -14,7 +14,8 @@ struct Lot(u64);
 impl Lot {
     /// Below this.
     fn draw(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % below
     }
 }
@@ -127,7 +128,7 @@ fn run(on_miss: OnMiss, fairness: Fairness, seed: u64, rounds: u64) {
     let minute = Duration::from_secs(60);
     let pool = builder(&mux)
         .settings(move |pool| {
-            pool.capacity(CAPACITY).min_idle_per_group(1).release_on_drop(seed % 2 == 0)
+            pool.capacity(CAPACITY).min_idle_per_group(1).release_on_drop(seed.is_multiple_of(2))
         })
         .on_miss(on_miss)
         .fairness(fairness)

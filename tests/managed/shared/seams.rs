@@ -79,7 +79,11 @@ async fn invalidated_while_others_wait() {
         assert_eq!((first.id, second.id), (1, 1));
         let third = spawn(&pool);
         settle().await;
-        if clears { pool.clear() } else { pool.invalidate() }
+        if clears {
+            pool.clear()
+        } else {
+            pool.invalidate()
+        }
         drop(first);
         settle().await;
         assert!(!third.is_finished());
