@@ -219,7 +219,8 @@ impl World {
             caller.task.abort();
             drop(caller.task.await);
         }
-        for _ in 0..100 {
+        // What hangs does so no longer than a connect may take, one after the other.
+        for _ in 0..400 {
             clock.advance(MS);
             tokio::time::advance(MS).await;
             settle().await;
