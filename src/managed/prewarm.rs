@@ -20,6 +20,7 @@ use crate::unit::Unit;
 pub(crate) struct Report<E>(Mutex<Findings<E>>);
 
 struct Findings<E> {
+    begun: u32,
     under_way: usize,
     opened: usize,
     failure: Option<Failure<E>>,
@@ -27,11 +28,13 @@ struct Findings<E> {
 
 impl<E> Report<E> {
     fn new() -> Self {
-        Self(Mutex::new(Findings { under_way: 0, opened: 0, failure: None }))
+        Self(Mutex::new(Findings { begun: 0, under_way: 0, opened: 0, failure: None }))
     }
 
     fn begun(&self) {
-        self.lock().under_way += 1;
+        let mut findings = self.lock();
+        findings.begun += 1;
+        findings.under_way += 1;
     }
 
     /// A connect has succeeded. Whoever waits is told after this.
@@ -72,7 +75,8 @@ where
     /// Within all limits, and as many at a time as
     /// [`max_connecting_per_group`](crate::managed::Builder::max_connecting_per_group)
     /// allows. What it opens goes to those who wait for the peer, and is idle if nobody
-    /// does. In a full pool, idle connections of others make room for it. Takes no longer
+    /// does. In a full pool, idle connections of others make room for it. It begins no more
+    /// than `connections` connects, also if what is there is closed meanwhile. Takes no longer
     /// than the [`connect_timeout`](crate::managed::Builder::connect_timeout) for each round
     /// of connects.
     ///
@@ -89,7 +93,7 @@ where
     /// # Errors
     ///
     /// [`AcquireError::TooManyConnections`] at once, if a peer, or the pool, may not have so
-    /// many. [`AcquireError::Closed`] and [`AcquireError::GroupDown`]. Otherwise how the
+    /// many, or may not any more. [`AcquireError::Closed`] and [`AcquireError::GroupDown`]. Otherwise how the
     /// first connect failed that did; what was opened stays, what is being opened goes on,
     /// and no more is begun.
     ///
@@ -110,16 +114,7 @@ where
         Q: Hash + Eq + ToOwned<Owned = K> + Sync + ?Sized,
     {
         let registry = &self.inner.registry;
-        let connections_max = registry.bounds.connections() as usize;
-        let capacity = self.inner.core.engine().capacity.max();
-        let wanted = match u32::try_from(connections) {
-            Ok(wanted) if connections <= connections_max.min(capacity) => wanted,
-            _ => {
-                let error =
-                    AcquireError::TooManyConnections { connections, connections_max, capacity };
-                return Err(error);
-            }
-        };
+        let wanted = self.inner.attainable(connections)?;
         let group = self.inner.core.group(key);
         let visit = registry.visit(group.members());
         self.inner.mind(&group, visit.desk);
@@ -137,6 +132,7 @@ where
 }
 
 type VisitOf<K, M> = Visit<K, <M as Manager<K>>::Connection, <M as Manager<K>>::Error>;
+type UnitOf<K, M> = Unit<K, Slot<<M as Manager<K>>::Connection>>;
 type Prewarmed<K, M> = Result<usize, AcquireError<<M as Manager<K>>::Error>>;
 
 impl<K, M> Inner<K, M>
@@ -144,6 +140,16 @@ where
     K: Hash + Eq + Send + Sync + 'static,
     M: Manager<K>,
 {
+    /// So many, if a peer may have so many.
+    fn attainable(&self, connections: usize) -> Result<u32, AcquireError<M::Error>> {
+        let connections_max = self.registry.bounds.connections() as usize;
+        let capacity = self.core.engine().capacity.max();
+        match u32::try_from(connections) {
+            Ok(wanted) if connections <= connections_max.min(capacity) => Ok(wanted),
+            _ => Err(AcquireError::TooManyConnections { connections, connections_max, capacity }),
+        }
+    }
+
     /// Begins as many connects as may be begun. What has come of it all, once it has.
     fn prewarmed(
         self: &Arc<Self>,
@@ -161,6 +167,10 @@ where
         if let Some(failure) = report.lock().failure.take() {
             return Some(Err(failure));
         }
+        // The limits may have been lowered since it was asked for.
+        if let Err(error) = self.attainable(wanted as usize) {
+            return Some(Err(error));
+        }
         let desk = visit.desk();
         if desk.refuses() {
             return Some(Err(AcquireError::GroupDown));
@@ -168,8 +178,12 @@ where
         let narrow =
             |bounds: Bounds| Bounds { connections: bounds.connections.min(wanted), ..bounds };
         let make = || self.registry.grant(visit.desk);
-        while let Some(mut grant) = desk.spare(&self.registry.bounds, narrow, make) {
-            grant.unit = Unit::take(&self.core);
+        // No more than that in all: in a full pool two peers would take each other's
+        // connections for ever.
+        while report.lock().begun < wanted
+            && let Some(mut grant) = desk.spare(&self.registry.bounds, narrow, make)
+        {
+            grant.unit = self.unit_for_more(group);
             if grant.unit.is_none() {
                 let capacity = self.core.engine().capacity.max();
                 return Some(Err(AcquireError::Rejected(RejectReason::Full { capacity })));
@@ -179,8 +193,20 @@ where
                 .reporting(Arc::clone(report));
             drop(tokio::spawn(attempt.run()));
         }
-        let enough = desk.word.load().connections() >= wanted;
         let findings = report.lock();
+        let enough = desk.word.load().connections() >= wanted || findings.begun == wanted;
         (enough && findings.under_way == 0).then_some(Ok(findings.opened))
+    }
+    /// A place for a connection that a peer is to have besides those it has: nothing of its
+    /// own makes room for it.
+    fn unit_for_more(&self, group: &Group<K, Slot<M::Connection>>) -> Option<UnitOf<K, M>> {
+        if let Some(unit) = Unit::take_free(&self.core) {
+            return Some(unit);
+        }
+        let own = self.core.group_status(group.key()).idle;
+        if self.core.status().idle <= own {
+            return None;
+        }
+        Unit::take(&self.core)
     }
 }

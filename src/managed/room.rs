@@ -202,11 +202,7 @@ where
                 registry.feed(&self.core);
             }
             Starving::Served => {}
-            Starving::LineFull => {
-                return Err(AcquireError::TooManyWaiters {
-                    waiters_max: registry.bounds.load().waiters as usize,
-                });
-            }
+            Starving::LineFull => return Err(self.turn_away(visit, group)),
         }
         Ok(None)
     }

@@ -145,6 +145,31 @@ where
         }
     }
 
+    /// Why nobody gets a connection to this peer, if nobody does.
+    fn refusal(
+        &self,
+        visit: &VisitOf<K, M>,
+        group: &Group<K, Slot<M::Connection>>,
+    ) -> Option<ErrorOf<K, M>> {
+        if self.core.is_closed() {
+            return Some(AcquireError::Closed);
+        }
+        let down = self.registry.policy.down_after > 0 && visit.desk().refuses();
+        (down || group.is_draining()).then_some(AcquireError::GroupDown)
+    }
+
+    /// What to tell one for whom there is no place in the line. Not that, if there is nothing
+    /// to stand in line for.
+    pub(super) fn turn_away(
+        &self,
+        visit: &VisitOf<K, M>,
+        group: &Group<K, Slot<M::Connection>>,
+    ) -> ErrorOf<K, M> {
+        let waiters_max = self.registry.bounds.load().waiters as usize;
+        let full = AcquireError::TooManyWaiters { waiters_max };
+        self.refusal(visit, group).unwrap_or(full)
+    }
+
     /// Waits in line, since this time.
     pub(super) async fn wait(
         self: &Arc<Self>,
@@ -173,21 +198,15 @@ where
                 desk.join_sharing(caller, how, &registry.bounds, make, prospect)
             }
         };
-        let ticket = joined.map_err(|LineFull| AcquireError::TooManyWaiters {
-            waiters_max: registry.bounds.load().waiters as usize,
-        })?;
+        let ticket = joined.map_err(|LineFull| self.turn_away(visit, group))?;
         let waiter = Waiter { inner: self, visit, group, ticket, kind, gone: false };
         // In the line first, and looks then: see `desk.rs`.
         group.members().lanes.barrier();
         if group.members().lanes.live(&self.core.engine().core) > 0 {
             registry.serve(&self.core, visit.desk);
         }
-        if self.core.is_closed() {
-            return Err(AcquireError::Closed);
-        }
-        let down = registry.policy.down_after > 0 && desk.refuses();
-        if down || group.is_draining() {
-            return Err(AcquireError::GroupDown);
+        if let Some(refusal) = self.refusal(visit, group) {
+            return Err(refusal);
         }
         if patience.is_some() {
             match timeout_at(first_wish, waiter.outcome()).await {

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
-use hyper::Request;
-use hyper::client::conn::http2;
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1, http2};
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use slabpool::managed::{AcquireError, Builder, Manager, Pool, Status};
+use slabpool::managed::{AcquireError, Builder, Manager, Pool, SharedPooled, Status};
 use slabpool::{Connection, Liveness};
 use tokio::net::TcpStream;
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
@@ -31,8 +32,15 @@ const ATTEMPTS_MAX: usize = 8;
 
 /// What is pooled: one half of a connection. The other half is a task, which ends with it.
 pub struct Upstream {
-    sender: http2::SendRequest<Empty<Bytes>>,
+    sender: Sender,
     driver: AbortHandle,
+}
+
+/// As the server has agreed to.
+enum Sender {
+    /// HTTP/1, for one request at a time.
+    One(http1::SendRequest<Empty<Bytes>>),
+    Many(http2::SendRequest<Empty<Bytes>>),
 }
 
 impl Drop for Upstream {
@@ -47,9 +55,12 @@ impl fmt::Debug for Upstream {
     }
 }
 
-/// Connects over TLS, and insists on HTTP/2.
+/// Connects over TLS, and goes by what the server agrees to.
 pub struct Http2 {
     config: Arc<ClientConfig>,
+    /// Requests at a time on a connection that can have several. The server says it too,
+    /// and hyper keeps it to itself.
+    streams: u32,
     name: ServerName<'static>,
     connects: Arc<AtomicUsize>,
 }
@@ -61,7 +72,7 @@ pub enum ConnectError {
     Tls(io::Error),
     /// The server has agreed to this, or to nothing.
     Protocol(Option<Vec<u8>>),
-    Http2(hyper::Error),
+    Http(hyper::Error),
 }
 
 impl fmt::Display for ConnectError {
@@ -69,8 +80,8 @@ impl fmt::Display for ConnectError {
         match self {
             Self::Tcp(error) => write!(f, "TCP: {error}"),
             Self::Tls(error) => write!(f, "TLS: {error}"),
-            Self::Protocol(agreed) => write!(f, "no HTTP/2, but {agreed:?}"),
-            Self::Http2(error) => write!(f, "HTTP/2: {error}"),
+            Self::Protocol(agreed) => write!(f, "no HTTP, but {agreed:?}"),
+            Self::Http(error) => write!(f, "HTTP: {error}"),
         }
     }
 }
@@ -80,7 +91,7 @@ impl Error for ConnectError {
         match self {
             Self::Tcp(error) | Self::Tls(error) => Some(error),
             Self::Protocol(_) => None,
-            Self::Http2(error) => Some(error),
+            Self::Http(error) => Some(error),
         }
     }
 }
@@ -95,24 +106,44 @@ impl Manager<SocketAddr> for Http2 {
         let connector = TlsConnector::from(Arc::clone(&self.config));
         let stream = connector.connect(self.name.clone(), stream);
         let stream = stream.await.map_err(ConnectError::Tls)?;
-        let agreed = stream.get_ref().1.alpn_protocol();
-        if agreed != Some(b"h2") {
-            return Err(ConnectError::Protocol(agreed.map(<[u8]>::to_vec)));
-        }
-        let opened = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
-        let (sender, connection) = opened.map_err(ConnectError::Http2)?;
-        self.connects.fetch_add(1, Ordering::SeqCst);
+        let agreed = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
         // Whoever uses it hears of its errors.
-        let driver = tokio::spawn(async move { _ = connection.await }).abort_handle();
-        Ok(Upstream { sender, driver })
+        let (sender, driver) = match agreed.as_deref() {
+            Some(b"h2") => {
+                let opened = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+                let (sender, connection) = opened.map_err(ConnectError::Http)?;
+                (Sender::Many(sender), tokio::spawn(async move { _ = connection.await }))
+            }
+            Some(b"http/1.1") => {
+                let opened = http1::handshake(TokioIo::new(stream)).await;
+                let (sender, connection) = opened.map_err(ConnectError::Http)?;
+                (Sender::One(sender), tokio::spawn(async move { _ = connection.await }))
+            }
+            _ => return Err(ConnectError::Protocol(agreed)),
+        };
+        self.connects.fetch_add(1, Ordering::SeqCst);
+        Ok(Upstream { sender, driver: driver.abort_handle() })
     }
 
     fn probe(&self, upstream: &mut Upstream) -> Liveness {
-        upstream.sender.liveness()
+        match &mut upstream.sender {
+            Sender::One(sender) => sender.liveness(),
+            Sender::Many(sender) => sender.liveness(),
+        }
+    }
+
+    fn streams(&self, upstream: &Upstream) -> u32 {
+        match upstream.sender {
+            Sender::One(_) => 1,
+            Sender::Many(_) => self.streams,
+        }
     }
 
     async fn check(&self, upstream: &mut Upstream) -> bool {
-        upstream.sender.ready().await.is_ok()
+        match &mut upstream.sender {
+            Sender::One(sender) => sender.ready().await.is_ok(),
+            Sender::Many(sender) => sender.ready().await.is_ok(),
+        }
     }
 }
 
@@ -145,21 +176,35 @@ pub struct Client {
 }
 
 impl Client {
-    /// One that trusts this certificate, for a server of this name.
+    /// One that trusts this certificate, for a server of this name, and has one request at a
+    /// time on a connection.
     pub fn new(
         address: SocketAddr,
         trusted: &Identity,
         name: &'static str,
         set: impl FnOnce(Builder<SocketAddr, Http2>) -> Builder<SocketAddr, Http2>,
     ) -> Self {
+        Self::sharing(address, trusted, name, (1, &["h2"]), set)
+    }
+
+    /// One that has so many, and offers these protocols.
+    pub fn sharing(
+        address: SocketAddr,
+        trusted: &Identity,
+        name: &'static str,
+        (streams, protocols): (u32, &[&str]),
+        set: impl FnOnce(Builder<SocketAddr, Http2>) -> Builder<SocketAddr, Http2>,
+    ) -> Self {
         let mut roots = RootCertStore::empty();
         roots.add(trusted.certificate()).unwrap();
         let config = ClientConfig::builder().with_root_certificates(roots);
         let mut config = config.with_no_client_auth();
-        config.alpn_protocols = vec![b"h2".to_vec()];
+        let protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec());
+        config.alpn_protocols = protocols.collect();
         let connects = Arc::new(AtomicUsize::new(0));
         let manager = Http2 {
             config: Arc::new(config),
+            streams,
             name: ServerName::try_from(name).unwrap(),
             connects: Arc::clone(&connects),
         };
@@ -184,23 +229,27 @@ impl Client {
         Err(Failure::Request(last.expect("there was an attempt")))
     }
 
-    /// One attempt, on one connection. The lease is exclusive, and dropping it closes the
-    /// connection: also if the caller goes away.
+    /// One attempt, on one connection. Where that is had alone, dropping it closes it: also
+    /// if the caller goes away. Else that ends a stream.
     async fn once(&self, path: &str) -> Attempt {
-        let lease = match self.pool.acquire(&self.address).await {
-            Ok(lease) => lease,
+        let mut share = match self.pool.acquire_shared(&self.address).await {
+            Ok(share) => share,
             Err(error) => return Attempt::Failed(Failure::Acquire(error)),
         };
         let uri = format!("https://localhost{path}");
-        let request = Request::get(uri).body(Empty::new()).unwrap();
-        // A clone, so that this needs the connection for itself no more than HTTP/2 does.
-        let response = match lease.sender.clone().try_send_request(request).await {
+        let request = Request::get(uri).header("host", "localhost").body(Empty::new()).unwrap();
+        let response = match send(&mut share, request).await {
             Ok(response) => response,
             Err(mut error) => {
                 // It was not sent, or it was idle for a while and only reads: once more.
-                let again = error.take_message().is_some() || lease.meta().reused;
+                let again = error.take_message().is_some() || share.meta().reused;
                 let error = error.into_error();
-                lease.close_dead();
+                if share.exclusive().is_some() {
+                    share.close_dead();
+                } else {
+                    // The server goes away, or has gone: other streams may end well.
+                    share.drain();
+                }
                 let failed = |error| Attempt::Failed(Failure::Request(error));
                 return if again { Attempt::Again(error) } else { failed(error) };
             }
@@ -208,7 +257,14 @@ impl Client {
         let number = response.headers()["x-connection"].to_str().unwrap().parse().unwrap();
         match response.into_body().collect().await {
             Ok(body) => {
-                lease.release();
+                // HTTP/1 is ready for the next one a moment later.
+                if let Some(Upstream { sender: Sender::One(sender), .. }) = share.exclusive()
+                    && sender.ready().await.is_err()
+                {
+                    share.close_dead();
+                } else {
+                    share.release();
+                }
                 let text = String::from_utf8(body.to_bytes().to_vec()).unwrap();
                 Attempt::Answered(Answer { text, connection: number })
             }
@@ -266,6 +322,20 @@ impl Client {
         let left = (status.idle, status.leased, status.waiting, status.groups);
         assert_eq!(left, (0, 0, 0, 0), "{status:?}");
         origin.until_open(0).await;
+    }
+}
+
+/// By a clone of the sender where others use it too.
+async fn send(
+    share: &mut SharedPooled<'_, SocketAddr, Http2>,
+    request: Request<Empty<Bytes>>,
+) -> Result<Response<Incoming>, TrySendError<Request<Empty<Bytes>>>> {
+    if let Sender::Many(sender) = &share.sender {
+        return sender.clone().try_send_request(request).await;
+    }
+    match share.exclusive().map(|upstream| &mut upstream.sender) {
+        Some(Sender::One(sender)) => sender.try_send_request(request).await,
+        _ => panic!("HTTP/1 is had alone"),
     }
 }
 

@@ -48,7 +48,7 @@ async fn a_server_that_is_cut_and_comes_back() {
         match failure {
             Failure::Request(error) => assert!(!error.is_user() && !error.is_parse(), "{error}"),
             other => match &*cause(other) {
-                ConnectError::Tcp(_) | ConnectError::Tls(_) | ConnectError::Http2(_) => {}
+                ConnectError::Tcp(_) | ConnectError::Tls(_) | ConnectError::Http(_) => {}
                 other => panic!("{other}"),
             },
         }

@@ -1,12 +1,13 @@
 //! HTTP/2 over TLS behind a managed pool: hyper on both sides, on loopback; each test
 //! starts the server that it uses, and ends it.
 //!
-//! Leases are exclusive here, so a connection carries one request at a time. All of them
-//! are taken in one place, [`client::Client::once`].
+//! A connection carries one request at a time, or, in `sharing`, as many as the server
+//! allows. All of them are taken in one place, [`client::Client::once`].
 
 mod client;
 mod failures;
 mod origin;
+mod sharing;
 
 use std::sync::Arc;
 use std::time::Duration;

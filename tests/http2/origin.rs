@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::server::conn::http2;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -69,6 +69,9 @@ struct Counts {
     /// Requests that wait at the gate.
     holding: AtomicUsize,
     gate: Semaphore,
+    /// The most requests at a time on one connection, as they are, and as they may be.
+    peak: AtomicUsize,
+    streams_max: Option<u32>,
 }
 
 /// One more, until it is dropped.
@@ -94,6 +97,16 @@ impl Origin {
 
     /// Where one was before, or with other protocols.
     pub fn start_at(port: TcpSocket, identity: &Identity, protocols: &[&str]) -> Self {
+        Self::limited(port, identity, protocols, None)
+    }
+
+    /// One that lets a connection have no more than so many streams (`SETTINGS`).
+    pub fn limited(
+        port: TcpSocket,
+        identity: &Identity,
+        protocols: &[&str],
+        streams_max: Option<u32>,
+    ) -> Self {
         let address = port.local_addr().unwrap();
         let listener = TcpSocket::new_v4().unwrap();
         listener.set_reuseaddr(true).unwrap();
@@ -105,6 +118,8 @@ impl Origin {
             requests: AtomicUsize::new(0),
             holding: AtomicUsize::new(0),
             gate: Semaphore::new(0),
+            peak: AtomicUsize::new(0),
+            streams_max,
         });
         let (orders, receiver) = watch::channel(Order::Serve);
         let acceptor = TlsAcceptor::from(identity.config(protocols));
@@ -141,6 +156,11 @@ impl Origin {
 
     pub fn requests(&self) -> usize {
         self.counts.requests.load(Ordering::SeqCst)
+    }
+
+    /// The most requests at a time that one connection had.
+    pub fn peak(&self) -> usize {
+        self.counts.peak.load(Ordering::SeqCst)
     }
 
     pub async fn until_open(&self, count: usize) {
@@ -197,8 +217,18 @@ async fn connection(
     orders.mark_unchanged();
     // Who does not like our certificate says so to itself.
     let Ok(stream) = acceptor.accept(stream).await else { return };
-    let service = service_fn(move |request| answer(Arc::clone(counts), number, request));
-    let builder = http2::Builder::new(TokioExecutor::new());
+    let agreed = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
+    let (own, running) = (Arc::clone(counts), Arc::new(AtomicUsize::new(0)));
+    let service =
+        service_fn(move |request| answer(Arc::clone(&own), Arc::clone(&running), number, request));
+    if agreed.as_deref() == Some(b"http/1.1") {
+        _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+        return;
+    }
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    if let Some(streams) = counts.streams_max {
+        builder.max_concurrent_streams(streams);
+    }
     let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service));
     loop {
         tokio::select! {
@@ -214,10 +244,13 @@ async fn connection(
 /// Says what it was asked for, and on which connection; `/hold` only when the gate opens.
 async fn answer(
     counts: Arc<Counts>,
+    running: Arc<AtomicUsize>,
     number: usize,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     counts.requests.fetch_add(1, Ordering::SeqCst);
+    let _running = One::more(&running);
+    counts.peak.fetch_max(running.load(Ordering::SeqCst), Ordering::SeqCst);
     if request.uri().path() == "/hold" {
         let _holding = One::more(&counts.holding);
         counts.gate.acquire().await.expect("the gate is never closed").forget();

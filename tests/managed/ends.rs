@@ -129,3 +129,22 @@ fn a_connection_that_is_looked_at_meanwhile() {
     assert_group(&pool, 1, 0, 0, 0);
     assert_eq!(peer.started(), 1);
 }
+
+/// Who comes to a full line of a pool that is closed, or a peer that is out of service, is
+/// told that, and not that the line is full.
+#[tokio::test(start_paused = true)]
+async fn nobody_is_told_of_a_full_line_where_all_is_over() {
+    let peer = Peer::new();
+    let pool =
+        builder(&peer).max_connections_per_group(1).max_waiters_per_group(0).build().unwrap();
+    let lease = pool.acquire_owned(&1).await.unwrap();
+    assert!(matches!(pool.acquire(&1).await, Err(AcquireError::TooManyWaiters { .. })));
+    pool.drain_group(&1);
+    assert!(matches!(pool.acquire(&1).await, Err(AcquireError::GroupDown)));
+    assert!(matches!(pool.acquire_shared(&1).await, Err(AcquireError::GroupDown)));
+    pool.resume_group(&1);
+    pool.close();
+    assert!(matches!(pool.acquire(&1).await, Err(AcquireError::Closed)));
+    assert!(matches!(pool.acquire_shared(&1).await, Err(AcquireError::Closed)));
+    drop(lease);
+}

@@ -211,3 +211,72 @@ async fn prewarm_serves_who_waits() {
     assert_eq!((peer.peer.started(), prewarm.await.unwrap().unwrap()), (1, 1));
     lease.release();
 }
+
+/// In a full pool a peer does not close its own to have more, and two peers do not take each
+/// other's for ever.
+#[tokio::test(start_paused = true)]
+async fn prewarm_in_a_full_pool_comes_to_an_end() {
+    let peer = Watched::new();
+    let pool = builder(&peer)
+        .settings(|pool| pool.capacity(3).idle_timeout(None).spawn_reaper(false))
+        .max_connecting_per_group(1)
+        .build()
+        .unwrap();
+    let lease = pool.acquire_owned(&2).await.unwrap();
+    let full = pool.prewarm(&1, 3).await;
+    assert!(
+        matches!(full, Err(AcquireError::Rejected(RejectReason::Full { capacity: 3 }))),
+        "{full:?}"
+    );
+    assert_peer(&pool, 1, (2, 0, 0));
+    assert_eq!(peer.peer.started(), 3);
+    // What others have idle makes room.
+    lease.release();
+    assert_eq!(pool.prewarm(&1, 3).await.unwrap(), 1);
+    assert_peer(&pool, 1, (3, 0, 0));
+    assert_eq!(peer.peer.started(), 4);
+    peer.peer.set(Mode::Open(MS));
+    let prewarm = |key: u32| {
+        let pool = pool.clone();
+        tokio::spawn(async move { pool.prewarm(&key, 2).await })
+    };
+    let both = [prewarm(3), prewarm(4)];
+    pass(100 * MS).await;
+    for task in both {
+        assert!(task.is_finished());
+        assert!(task.await.unwrap().is_ok_and(|opened| opened <= 2));
+    }
+    assert_eq!(peer.peer.started(), 8);
+    assert_eq!((peer.peer.open(), pool.status().idle), (3, 3));
+}
+
+/// Limits that are lowered meanwhile are told, and not waited for.
+#[tokio::test(start_paused = true)]
+async fn prewarm_of_more_than_may_be_any_more() {
+    let peer = Watched::new();
+    let pool = builder(&peer).max_connecting_per_group(1).build().unwrap();
+    for lowers_capacity in [false, true] {
+        peer.peer.set(Mode::Open(SECOND));
+        let prewarm = {
+            let pool = pool.clone();
+            tokio::spawn(async move { pool.prewarm(&1, 3).await })
+        };
+        settle().await;
+        pool.reconfigure(|settings| match lowers_capacity {
+            true => settings.pool.capacity = 2,
+            false => settings.max_connections_per_group = 2,
+        })
+        .unwrap();
+        settle().await;
+        assert!(prewarm.is_finished());
+        let error = prewarm.await.unwrap().unwrap_err();
+        assert!(matches!(error, AcquireError::TooManyConnections { connections: 3, .. }));
+        pool.reconfigure(|settings| {
+            (settings.pool.capacity, settings.max_connections_per_group) = (9, 9);
+        })
+        .unwrap();
+        pass(2 * SECOND).await;
+        assert_peer(&pool, 1, (1, 0, 0));
+        pool.clear();
+    }
+}

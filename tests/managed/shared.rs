@@ -1,7 +1,10 @@
 //! Connections that serve several at a time.
 
 mod cancel;
+mod everything;
 mod limits;
+mod scarcity;
+mod seams;
 mod service;
 mod threads;
 
