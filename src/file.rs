@@ -74,7 +74,8 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &*self.path {
-            "." => f.write_str(&self.problem),
+            // Of a field without a name, the problem says so.
+            "" | "." => f.write_str(&self.problem),
             path => write!(f, "{path}: {}", self.problem),
         }
     }
