@@ -36,7 +36,7 @@ enum Op {
 
 /// The wheel moves a timer that is very far away from time to time, so that all the ticks
 /// that there are would take long. These are enough to do so often.
-const LATEST: u64 = 1 << 50;
+const LATEST: u64 = 1 << 44;
 /// Timers.
 const IDS: u32 = 40;
 

@@ -2,7 +2,7 @@
 
 use arbitrary::Arbitrary;
 
-use crate::core::state::{Phase, State};
+use crate::core::state::{Phase, State, Word};
 
 /// Which incarnation is meant: the current one, or another.
 #[derive(Arbitrary, Clone, Copy, Debug)]
@@ -30,73 +30,83 @@ pub enum Op {
 /// One more than the largest incarnation has room for, with some left to count on.
 const INCARNATIONS: u64 = (1 << 61) - 1_000_000;
 
-pub fn run(ops: &[Op]) {
-    let state = State::new();
-    let (mut incarnation, mut phase) = (0_u64, Phase::Vacant);
-    for op in ops {
-        let which = |which| match which {
-            Which::Current => incarnation,
-            Which::Former(by) => incarnation.saturating_sub(by.into()),
+/// What the state should be.
+struct Model {
+    incarnation: u64,
+    phase: Phase,
+}
+
+impl Model {
+    fn which(&self, which: Which) -> u64 {
+        match which {
+            Which::Current => self.incarnation,
+            Which::Former(by) => self.incarnation.saturating_sub(by.into()),
             Which::Any(any) => any % INCARNATIONS,
-        };
-        let is = |which: u64, from: Phase| (incarnation, phase) == (which, from);
-        // Where it is tried to go from, to, and whether that was done.
-        let (from, to, done, at) = match *op {
+        }
+    }
+
+    fn is(&self, word: Word) -> bool {
+        (word.incarnation(), word.phase()) == (self.incarnation, self.phase)
+    }
+
+    /// What is done to one incarnation if that is in the right phase, or not at all.
+    fn attempt(&mut self, state: &State, op: &Op) {
+        let (at, from, to, done) = match *op {
             Op::Claim(at) => {
-                let at = which(at);
+                let (at, to) = (self.which(at), Phase::Leased);
                 let claimed = state.claim(at);
-                if let Err(word) = claimed {
-                    assert_eq!((word.incarnation(), word.phase()), (incarnation, phase));
-                }
-                (Phase::Idle, (at + 1, Phase::Leased), claimed.is_ok(), at)
+                assert!(claimed.is_ok() || claimed.is_err_and(|word| self.is(word)));
+                (at, Phase::Idle, (at + 1, to), claimed.is_ok())
             }
             Op::Seize(at) => {
-                let at = which(at);
-                (Phase::Idle, (at, Phase::Claimed), state.seize(at), at)
+                let at = self.which(at);
+                (at, Phase::Idle, (at, Phase::Claimed), state.seize(at))
             }
             Op::Inspect(at) => {
-                let at = which(at);
-                (Phase::Idle, (at, Phase::Inspected), state.inspect(at), at)
+                let at = self.which(at);
+                (at, Phase::Idle, (at, Phase::Inspected), state.inspect(at))
             }
             Op::Orphan(at) => {
-                let at = which(at);
-                (Phase::Inspected, (at, Phase::Orphaned), state.orphan(at).is_ok(), at)
+                let at = self.which(at);
+                (at, Phase::Inspected, (at, Phase::Orphaned), state.orphan(at).is_ok())
             }
             Op::Restore(at) => {
-                let at = which(at);
-                (Phase::Inspected, (at, Phase::Idle), state.restore(at), at)
+                let at = self.which(at);
+                (at, Phase::Inspected, (at, Phase::Idle), state.restore(at))
             }
-            Op::Touch => {
-                let word = state.touch();
-                assert_eq!((word.incarnation(), word.phase()), (incarnation, phase));
-                continue;
-            }
+            _ => unreachable!("{op:?} is the owner's"),
+        };
+        let expected = (self.incarnation, self.phase) == (at, from);
+        assert_eq!(done, expected, "{op:?} at {} {:?}", self.incarnation, self.phase);
+        if done {
+            (self.incarnation, self.phase) = to;
+        }
+    }
+}
+
+pub fn run(ops: &[Op]) {
+    let state = State::new();
+    let mut model = Model { incarnation: 0, phase: Phase::Vacant };
+    for op in ops {
+        match *op {
+            Op::Touch => assert!(model.is(state.touch())),
             Op::Rest(at) => {
-                let at = which(at);
+                let at = model.which(at);
                 state.rest(at);
-                (incarnation, phase) = (at, Phase::Idle);
-                check(&state, incarnation, phase);
-                continue;
+                (model.incarnation, model.phase) = (at, Phase::Idle);
             }
             Op::OccupyLeased(at) => {
-                let at = which(at);
+                let at = model.which(at);
                 state.occupy_leased(at);
-                (incarnation, phase) = (at, Phase::Leased);
-                check(&state, incarnation, phase);
-                continue;
+                (model.incarnation, model.phase) = (at, Phase::Leased);
             }
             Op::Vacate => {
-                state.vacate(incarnation);
-                (incarnation, phase) = (incarnation + 1, Phase::Vacant);
-                check(&state, incarnation, phase);
-                continue;
+                state.vacate(model.incarnation);
+                (model.incarnation, model.phase) = (model.incarnation + 1, Phase::Vacant);
             }
-        };
-        assert_eq!(done, is(at, from), "{op:?} at {incarnation} {phase:?}");
-        if done {
-            (incarnation, phase) = to;
+            _ => model.attempt(&state, op),
         }
-        check(&state, incarnation, phase);
+        check(&state, model.incarnation, model.phase);
     }
 }
 
