@@ -64,8 +64,7 @@ fn nobody_starves_for_ever_and_no_place_is_lost() {
                     tokio::spawn(async move {
                         while !over.load(Ordering::Relaxed) {
                             for capacity in [2, 3, 1, 3] {
-                                pool.reconfigure(|settings| settings.pool.capacity = capacity)
-                                    .unwrap();
+                                pool.reconfigure(|settings| settings.pool.capacity = capacity).unwrap();
                                 tokio::task::yield_now().await;
                             }
                         }
