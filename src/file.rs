@@ -45,6 +45,9 @@ pub use upstream::Upstream;
 /// Reads a value, of this module or with values of this module in it. If that fails, the
 /// error says where.
 ///
+/// Whether the text goes on after the value is not looked at. Where a format lets it, as JSON
+/// does, the deserializer can tell: `serde_json::Deserializer::end`.
+///
 /// # Errors
 ///
 /// [`Error`] has the path of the field that is unknown, of the wrong type, or impossible.
@@ -74,7 +77,8 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &*self.path {
-            "." => f.write_str(&self.problem),
+            // Of a field without a name, the problem says so.
+            "" | "." => f.write_str(&self.problem),
             path => write!(f, "{path}: {}", self.problem),
         }
     }

@@ -224,3 +224,12 @@ fn an_error_says_where_and_why() {
         "overrides.a:1: min_connections is 6, at most the 5 of max_connections",
     );
 }
+
+#[test]
+fn a_field_without_a_name_is_called_just_that() {
+    for text in ["?", "{\"\": 1}"] {
+        let error = yaml::<ConnectionPool>(text).unwrap_err();
+        assert_eq!(error.path, "");
+        assert!(error.to_string().starts_with("unknown field ``, expected one of"), "{error}");
+    }
+}

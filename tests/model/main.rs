@@ -7,6 +7,7 @@ mod bound;
 mod common;
 mod leasing;
 mod memory;
+mod op;
 mod oracle;
 mod run;
 mod script;

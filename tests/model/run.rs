@@ -5,8 +5,8 @@ use std::time::Duration;
 use slabpool::{Clock, CloseReason, Connection, ManualClock, Pool, PooledOwned, PutOptions, Token};
 
 use crate::common::{Journal, Tally};
+use crate::op::{KEYS, Op, Setup};
 use crate::oracle::{Limits, NEVER, Oracle};
-use crate::script::{KEYS, Op, Setup};
 use crate::wire::{Probing, Wire, Wires};
 
 /// A pool, what it should be, and what the script holds of it.
