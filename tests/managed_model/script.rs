@@ -152,7 +152,7 @@ pub enum Ending {
 
 fn bounds() -> impl Strategy<Value = Bounds> {
     let waiters = prop_oneof![1 => 0..3_usize, 3 => Just(100)];
-    (1..6_usize, 1..4_usize, 1..4_usize, waiters, any::<bool>()).prop_map(
+    (1..6_usize, prop_oneof![Just(1), 1..4_usize], 1..4_usize, waiters, any::<bool>()).prop_map(
         |(capacity, connections, connecting, waiters, single)| Bounds {
             capacity,
             connections,
@@ -168,7 +168,7 @@ pub fn setup() -> impl Strategy<Value = Setup> {
     let how = (miss, any::<bool>(), 1..4_usize, prop_oneof![2 => Just(0), 1 => 1..3_u32]);
     let more = (prop_oneof![2 => Just(0), 1 => 1..3_usize], bounds(), any::<bool>());
     let often =
-        |times: std::ops::Range<u64>| prop_oneof![2 => Just(None), 1 => times.prop_map(Some)];
+        |times: std::ops::Range<u64>| prop_oneof![5 => Just(None), 1 => times.prop_map(Some)];
     let times = (
         prop_oneof![1 => Just(None), 1 => Just(Some(0)), 1 => Just(Some(20))],
         often(10..80),
@@ -202,7 +202,8 @@ pub fn setup() -> impl Strategy<Value = Setup> {
 }
 
 fn act() -> impl Strategy<Value = Act> {
-    let key = || 0..KEYS;
+    // Most ask for the same, so that some wait.
+    let key = || prop_oneof![3 => Just(0), 1 => 0..KEYS];
     let at = || 0..64_usize;
     let mode = prop_oneof![
         3 => Just(Mode::Open(0)),
