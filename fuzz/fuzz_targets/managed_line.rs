@@ -13,6 +13,12 @@ use libfuzzer_sys::fuzz_target;
 #[allow(dead_code, reason = "the target uses a part of it")]
 mod managed {
     pub mod line;
+    pub mod streams;
+}
+
+/// What the words of the pool are made of.
+mod sync {
+    pub use std::sync::atomic::{AtomicU64, Ordering};
 }
 
 use managed::line::{Id, Line, Polled};
