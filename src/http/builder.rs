@@ -82,10 +82,7 @@ impl<B: RequestBody> Builder<B> {
     ///     .build()?;
     /// # Ok::<(), slabpool::managed::ConfigError>(())
     /// ```
-    pub fn pool(
-        mut self,
-        set: impl FnOnce(PoolBuilder<B>) -> PoolBuilder<B> + 'static,
-    ) -> Self {
+    pub fn pool(mut self, set: impl FnOnce(PoolBuilder<B>) -> PoolBuilder<B> + 'static) -> Self {
         let before = self.pool;
         self.pool = Box::new(|pool| set(before(pool)));
         self

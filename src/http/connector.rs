@@ -39,9 +39,7 @@ impl<B: RequestBody> Connector<B> {
             (Some(b"h2"), Versions::Any | Versions::Http2) => {
                 Upstream::http2(stream, &self.speech).await
             }
-            (agreed, Versions::Http2) => {
-                Err(ConnectError::NoHttp2(agreed.map(<[u8]>::to_vec)))
-            }
+            (agreed, Versions::Http2) => Err(ConnectError::NoHttp2(agreed.map(<[u8]>::to_vec))),
             _ => Upstream::http1(stream).await,
         }
     }

@@ -65,10 +65,9 @@ impl Error {
     /// an answer.
     pub fn is_timeout(&self) -> bool {
         match &self.kind {
-            Kind::Acquire(error) => matches!(
-                error,
-                AcquireError::Timeout { .. } | AcquireError::ConnectTimeout { .. }
-            ),
+            Kind::Acquire(error) => {
+                matches!(error, AcquireError::Timeout { .. } | AcquireError::ConnectTimeout { .. })
+            }
             Kind::Late { .. } => true,
             _ => false,
         }

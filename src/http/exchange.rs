@@ -77,7 +77,11 @@ impl<B: RequestBody> Client<B> {
                 Attempt::Failed(error) => {
                     let unprocessed = is_unprocessed(&error);
                     let dead = is_end(&error) && !(http1 && held.upstream().fate.is_answered());
-                    if dead && http1 { held.close_dead() } else { drop(held) }
+                    if dead && http1 {
+                        held.close_dead()
+                    } else {
+                        drop(held)
+                    }
                     let again = unprocessed || dead && repeat == Repeat::Allowed;
                     match spare {
                         Some(spare) if again => draft = spare,
@@ -95,8 +99,8 @@ impl<B: RequestBody> Client<B> {
     /// A connection for one request.
     async fn connection(&self, key: &Key, fresh: bool) -> Result<Held<B>, Error> {
         // Without TLS it is known what is spoken.
-        let http1 = self.versions == Versions::Http1
-            || self.versions == Versions::Any && !key.is_https();
+        let http1 =
+            self.versions == Versions::Http1 || self.versions == Versions::Any && !key.is_https();
         let held = if fresh {
             self.pool.acquire_fresh_owned(key).await.map(Held::alone)
         } else if http1 {
@@ -120,9 +124,7 @@ impl<B: RequestBody> Client<B> {
         match outcome {
             Ok(response) => Attempt::Answered(response),
             Err(mut error) => match error.take_message() {
-                Some(request) => {
-                    Attempt::Unsent(Draft::back(request, target), error.into_error())
-                }
+                Some(request) => Attempt::Unsent(Draft::back(request, target), error.into_error()),
                 None => Attempt::Failed(error.into_error()),
             },
         }

@@ -1,12 +1,12 @@
 //! One connection: its sender, which is pooled, and the task that drives it.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::future::poll_fn;
 
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -47,10 +47,7 @@ impl<B: RequestBody> Upstream<B> {
         Ok(Self { sender, driver, fate })
     }
 
-    pub(super) async fn http2<S: Stream>(
-        stream: S,
-        speech: &Speech,
-    ) -> Result<Self, ConnectError> {
+    pub(super) async fn http2<S: Stream>(stream: S, speech: &Speech) -> Result<Self, ConnectError> {
         let fate = Arc::new(Fate::default());
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder.timer(TokioTimer::new());

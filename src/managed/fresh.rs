@@ -76,10 +76,7 @@ where
         Ok(Lease::new(lease.held_by(Home::new(self.clone())), waited))
     }
 
-    async fn fresh<Q>(
-        &self,
-        key: &Q,
-    ) -> Result<(LeaseOf<K, M>, Duration), AcquireError<M::Error>>
+    async fn fresh<Q>(&self, key: &Q) -> Result<(LeaseOf<K, M>, Duration), AcquireError<M::Error>>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,

@@ -204,7 +204,10 @@ async fn no_answer_in_time() {
         end(&client).await;
     }
     let zero = Asks::builder().response_timeout(Duration::ZERO).build();
-    assert_eq!(zero.unwrap_err().to_string(), "response_timeout is zero, which leaves no time at all");
+    assert_eq!(
+        zero.unwrap_err().to_string(),
+        "response_timeout is zero, which leaves no time at all"
+    );
 }
 
 #[tokio::test]
@@ -271,8 +274,10 @@ async fn a_service() {
 async fn an_upgrade() {
     let raw = Raw::start(|mut wire| async move {
         wire.request().await;
-        wire.say("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n")
-            .await;
+        wire.say(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n",
+        )
+        .await;
         let mut buffer = [0; 4];
         while wire.stream.read_exact(&mut buffer).await.is_ok() {
             wire.stream.write_all(&buffer).await.unwrap();

@@ -172,7 +172,12 @@ async fn goaway_under_load() {
     }
     eventually(|| answers.load(Ordering::SeqCst) >= 1_200).await;
     stop.store(true, Ordering::SeqCst);
-    in_time(async { while let Some(ended) = tasks.join_next().await { ended.unwrap() } }).await;
+    in_time(async {
+        while let Some(ended) = tasks.join_next().await {
+            ended.unwrap()
+        }
+    })
+    .await;
     assert!(origin.accepted() > 1 && origin.accepted() <= 1 + 10 * 4, "{}", origin.accepted());
     end(&client).await;
 }

@@ -10,11 +10,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Channel, Full};
-use hyper::body::{Frame, Incoming};
-use hyper::header::{HOST, HeaderMap, HeaderValue};
+use hyper::body::{Body, Frame, Incoming};
+use hyper::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TRAILER};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper::{Request, Response};
+use hyper::{Method, Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -39,6 +39,9 @@ pub enum Speaks {
     Tls(&'static [&'static str]),
 }
 
+/// Comes after a body of halves.
+static LAST: HeaderName = HeaderName::from_static("x-last");
+
 pub const BOTH: Speaks = Speaks::Tls(&["h2", "http/1.1"]);
 
 /// A certificate, with its key.
@@ -47,6 +50,10 @@ pub struct Identity(CertifiedKey<KeyPair>);
 impl Identity {
     pub fn new(name: &str) -> Self {
         Self(generate_simple_self_signed([name.to_owned()]).unwrap())
+    }
+
+    pub fn certificate(&self) -> &[u8] {
+        self.0.cert.der()
     }
 
     fn server(&self, protocols: &[&str]) -> Arc<ServerConfig> {
@@ -233,6 +240,7 @@ async fn answer(
     counts.requests.fetch_add(1, Ordering::SeqCst);
     let path = request.uri().path().to_owned();
     let text = |text: String| Full::new(Bytes::from(text)).boxed();
+    let (halves, head) = (path == "/halves", request.method() == Method::HEAD);
     let body = match path.as_str() {
         "/hold" => {
             hold(&counts).await;
@@ -245,7 +253,8 @@ async fn answer(
                 _ = sender.send(Frame::data(Bytes::from_static(b"one"))).await;
                 hold(&counts).await;
                 _ = sender.send(Frame::data(Bytes::from_static(b"two"))).await;
-                let trailers = HeaderMap::from_iter([(HOST, HeaderValue::from_static("last"))]);
+                let trailers =
+                    HeaderMap::from_iter([(LAST.clone(), HeaderValue::from_static("words"))]);
                 _ = sender.send(Frame::trailers(trailers)).await;
             });
             body.boxed()
@@ -263,7 +272,16 @@ async fn answer(
         }
         _ => text(path),
     };
-    let response = Response::builder().header("x-connection", number);
+    let mut response = Response::builder().header("x-connection", number);
+    if halves {
+        response = response.header(TRAILER, LAST.clone());
+    }
+    if head {
+        // Over HTTP/2 hyper would send the body.
+        let length = body.size_hint().exact().unwrap_or_default();
+        let response = response.header(CONTENT_LENGTH, length);
+        return Ok(response.body(text(String::new())).expect("numbers are headers"));
+    }
     Ok(response.body(body).expect("a number is a header"))
 }
 
