@@ -1,5 +1,7 @@
 //! One request, from its connection to the head of its answer.
 
+use std::sync::Arc;
+
 use http::header::{HeaderName, UPGRADE};
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
@@ -16,8 +18,8 @@ use crate::keep_alive::KeepAlive;
 
 static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
-/// The most connections in a row that are found to take no requests any more when one is
-/// about to be written: more than a server closes by chance at the same moment.
+/// The most connections in a row that do not take a request any more, or whose server has not
+/// looked at it: more than a server closes by chance at the same moment.
 const STALE_MAX: usize = 4;
 
 /// What has come of one attempt.
@@ -29,32 +31,49 @@ enum Attempt<B> {
     Late,
 }
 
-impl<B: RequestBody> Client<B> {
-    pub(super) async fn exchange(&self, request: Request<B>) -> Result<Response<Body>, Error> {
+/// How a request is to be sent.
+struct Plan {
+    key: Key,
+    fresh_only: bool,
+    repeat: Repeat,
+}
+
+impl Plan {
+    fn of<B>(request: &Request<B>) -> Result<Self, Error> {
         if request.method() == Method::CONNECT {
             return Err(Error::refused(Refusal::Method(Method::CONNECT)));
         }
         let mut key = Key::of(request.uri())?;
         if let Some(TlsName(name)) = request.extensions().get() {
-            key = key.with_server_name(std::sync::Arc::clone(name));
+            key = key.with_server_name(Arc::clone(name));
         }
-        let fresh_only = request.extensions().get::<FreshOnly>().is_some();
-        let upgrades = request.headers().contains_key(UPGRADE);
         let repeat = match request.extensions().get() {
-            _ if upgrades => Repeat::Never,
+            _ if request.headers().contains_key(UPGRADE) => Repeat::Never,
             Some(repeat) => *repeat,
             None if request.method().is_idempotent() => Repeat::Allowed,
             None => Repeat::IfUnprocessed,
         };
+        let fresh_only = request.extensions().get::<FreshOnly>().is_some();
+        Ok(Self { key, fresh_only, repeat })
+    }
+}
+
+impl<B: RequestBody> Client<B> {
+    pub(super) async fn exchange(&self, request: Request<B>) -> Result<Response<Body>, Error> {
+        let Plan { key, fresh_only, repeat } = Plan::of(&request)?;
         let mut draft = Draft::of(request);
         let (mut fresh, mut stale, mut repeated) = (fresh_only, 0, false);
         loop {
             let mut held = self.connection(&key, fresh).await?;
             let (meta, token) = (held.meta(), held.token());
             let http1 = held.upstream().is_http1();
-            // A new connection that fails is a server that fails: not repeated.
-            let may = meta.reused && !repeated && may_repeat(repeat, http1);
-            let spare = if may { draft.again(self.terms.clone) } else { None };
+            let spare = match repeat {
+                // A new connection that dies is a server that fails: not repeated.
+                Repeat::Allowed if http1 && (repeated || !meta.reused) => None,
+                Repeat::IfUnprocessed if http1 => None,
+                Repeat::Never => None,
+                _ => draft.again(self.terms.clone),
+            };
             match self.attempt(&mut held, draft, &key).await {
                 Attempt::Answered(response) => {
                     let travel = Travel { token, connection: meta, repeated };
@@ -66,28 +85,35 @@ impl<B: RequestBody> Client<B> {
                     return Err(Error::late(response_timeout));
                 }
                 Attempt::Unsent(unsent, error) => {
-                    // It was closed since it was released.
-                    held.close_dead();
+                    // It was closed since it was released; or by a server of HTTP/2 that goes
+                    // away.
+                    held.end(meta.reused);
                     stale += 1;
-                    if !meta.reused || stale == STALE_MAX {
+                    if http1 && !meta.reused || stale == STALE_MAX {
                         return Err(Error::exchange(error, repeated));
                     }
                     draft = unsent;
                 }
                 Attempt::Failed(error) => {
-                    let unprocessed = is_unprocessed(&error);
-                    let dead = is_end(&error) && !(http1 && held.upstream().fate.is_answered());
-                    if dead && http1 {
-                        held.close_dead()
+                    let answered = http1 && held.upstream().fate.is_answered();
+                    let ended = is_end(&error) && !answered;
+                    if ended {
+                        held.end(meta.reused);
                     } else {
-                        drop(held)
+                        drop(held);
                     }
-                    let again = unprocessed || dead && repeat == Repeat::Allowed;
-                    match spare {
-                        Some(spare) if again => draft = spare,
+                    let dead = ended && meta.reused && !repeated;
+                    draft = match spare {
+                        Some(spare) if is_unprocessed(&error) && stale + 1 < STALE_MAX => {
+                            stale += 1;
+                            spare
+                        }
+                        Some(spare) if dead && repeat == Repeat::Allowed => {
+                            repeated = true;
+                            spare
+                        }
                         _ => return Err(Error::exchange(error, true)),
-                    }
-                    repeated = true;
+                    };
                 }
             }
             // Another one that was idle may be as dead. Of HTTP/2 this one serves nobody now,
@@ -151,15 +177,6 @@ fn answer<B: RequestBody>(
         _ => lines.map(KeepAlive::parse).fold(KeepAlive::default(), KeepAlive::and),
     };
     response.map(|incoming| Body::new(incoming, held, keep_alive, travel))
-}
-
-/// Whether a request is worth a copy, to be sent again if its connection dies.
-fn may_repeat(repeat: Repeat, http1: bool) -> bool {
-    match repeat {
-        Repeat::Allowed => true,
-        Repeat::IfUnprocessed => !http1,
-        Repeat::Never => false,
-    }
 }
 
 /// Whether it says that the connection has ended, and not that a request or an answer is

@@ -142,12 +142,12 @@ impl<B: RequestBody> Held<B> {
         }
     }
 
-    /// The connection was found dead, or takes no more.
-    pub fn close_dead(mut self) {
+    /// The connection takes no more requests. If it was in use before, it had died of that.
+    pub fn end(mut self, reused: bool) {
         match self.0.take() {
-            Some(Lease::Alone(lease)) => lease.close_dead(),
-            Some(Lease::Shared(lease)) => lease.close_dead(),
-            None => {}
+            Some(Lease::Alone(lease)) if reused => lease.close_dead(),
+            Some(Lease::Shared(lease)) if reused => lease.close_dead(),
+            lease => Self(lease).retire(),
         }
     }
 }

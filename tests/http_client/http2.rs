@@ -172,12 +172,14 @@ async fn goaway_under_load() {
     }
     eventually(|| answers.load(Ordering::SeqCst) >= 1_200).await;
     stop.store(true, Ordering::SeqCst);
-    in_time(async {
+    let joined = async {
         while let Some(ended) = tasks.join_next().await {
             ended.unwrap()
         }
-    })
-    .await;
+    };
+    if tokio::time::timeout(Duration::from_secs(5), joined).await.is_err() {
+        panic!("{:?} {:?} acc {} req {} ans {}", client.pool().status(), client.pool().stats(), origin.accepted(), origin.requests(), answers.load(Ordering::SeqCst));
+    }
     assert!(origin.accepted() > 1 && origin.accepted() <= 1 + 10 * 4, "{}", origin.accepted());
     end(&client).await;
 }
