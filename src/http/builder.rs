@@ -18,7 +18,6 @@ type PoolBuilder<B> = managed::Builder<Key, Connector<B>>;
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct Builder<B: RequestBody> {
     speech: Speech,
-    #[expect(clippy::type_complexity, reason = "it is said once")]
     pool: Box<dyn FnOnce(PoolBuilder<B>) -> PoolBuilder<B>>,
     terms: Terms<B>,
 }

@@ -100,6 +100,14 @@ pub struct Wire {
 }
 
 impl Wire {
+    /// Counts one request that was read by other means.
+    pub fn counter(&self) -> impl Fn() + Send + use<> {
+        let requests = Arc::clone(&self.requests);
+        move || {
+            requests.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
     /// Reads one request, as far as its body. False if there is none.
     pub async fn request(&mut self) -> bool {
         let mut head = Vec::new();
