@@ -26,35 +26,35 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 /// Fetches pages on pooled connections.
 #[derive(Parser, Debug)]
-pub struct Options {
+pub(crate) struct Options {
     /// What to fetch: http:// or https://.
     #[arg(required = true)]
-    pub uris: Vec<Uri>,
+    uris: Vec<Uri>,
     /// How often to fetch each of them.
     #[arg(long, default_value_t = 1)]
-    pub times: usize,
+    times: usize,
     /// Fetch all of them at the same time.
     #[arg(long)]
-    pub together: bool,
+    together: bool,
     /// Speak HTTP/2 to all servers.
     #[arg(long)]
     pub http2: bool,
     /// A file with a certificate (DER) to trust.
     #[arg(long)]
-    pub trust: Vec<PathBuf>,
+    trust: Vec<PathBuf>,
 }
 
 /// What has come of one request.
 #[derive(Debug)]
-pub struct Fetched {
-    pub uri: Uri,
-    pub status: StatusCode,
-    pub version: Version,
-    pub bytes: usize,
+pub(crate) struct Fetched {
+    uri: Uri,
+    status: StatusCode,
+    version: Version,
+    bytes: usize,
     /// Until the head of the answer was there, and until all of it was.
-    pub head: Duration,
-    pub whole: Duration,
-    pub travel: Travel,
+    head: Duration,
+    whole: Duration,
+    travel: Travel,
 }
 
 impl fmt::Display for Fetched {
@@ -71,7 +71,7 @@ impl fmt::Display for Fetched {
 }
 
 /// The outcome of one request.
-pub type Fetching = Result<Fetched, Box<dyn Error + Send + Sync>>;
+pub(crate) type Fetching = Result<Fetched, Box<dyn Error + Send + Sync>>;
 
 async fn fetch(client: Client<Empty<Bytes>>, uri: Uri) -> Fetching {
     let start = Instant::now();
@@ -104,7 +104,7 @@ fn client(options: &Options) -> Result<Client<Empty<Bytes>>, Box<dyn Error + Sen
 
 /// Fetches all, and hands what has come of each to `tell`. Returns how many connections
 /// that took.
-pub async fn act(
+pub(crate) async fn act(
     options: Options,
     mut tell: impl FnMut(Fetching),
 ) -> Result<u64, Box<dyn Error + Send + Sync>> {
