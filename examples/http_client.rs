@@ -38,7 +38,7 @@ pub(crate) struct Options {
     together: bool,
     /// Speak HTTP/2 to all servers.
     #[arg(long)]
-    pub http2: bool,
+    http2: bool,
     /// A file with a certificate (DER) to trust.
     #[arg(long)]
     trust: Vec<PathBuf>,
