@@ -178,8 +178,8 @@ impl<B: RequestBody> Builder<B> {
         let versions = speech.versions;
         let connector = Connector { speech, _body: PhantomData };
         let pool = pool(Pool::builder(connector));
-        // What is dropped was cut off, and a body's end says who is clean.
-        let pool = pool.settings(|pool| pool.watch().release_on_drop(false)).build()?;
+        // What is dropped is closed, whatever the pool was told: see `held.rs`.
+        let pool = pool.settings(|pool| pool.watch()).build()?;
         Ok(Client { pool, terms, versions })
     }
 }
