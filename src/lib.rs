@@ -38,6 +38,7 @@
 //! | `std-net` | | ... for std's sockets, on Unix |
 //! | `rustls` | | ... for tokio-rustls' `TlsStream` |
 //! | `hyper`, `hyper-http2` | | ... for hyper's `SendRequest` |
+//! | `http-client` | | `http`: an HTTP client on the managed pool; with `rustls`, of `https` too |
 //! | `metrics` | | a pool's numbers for the `metrics` facade |
 //! | `tracing` | | events when connections are closed or refused, and of administration |
 //! | `serde` | | settings from a file; `Serialize` for what [`Pool::inspect`] returns |
@@ -68,6 +69,8 @@ mod generation;
 mod ghosts;
 mod group;
 mod handle;
+#[cfg(feature = "http-client")]
+pub mod http;
 mod insert;
 mod inspect;
 mod keep_alive;

@@ -63,6 +63,8 @@ pub(crate) mod desk;
 mod error;
 #[cfg(feature = "tokio")]
 mod fairness;
+#[cfg(feature = "tokio")]
+mod fresh;
 pub(crate) mod health;
 #[cfg(feature = "tokio")]
 mod histogram;

@@ -14,6 +14,7 @@ use crate::managed::pool::{Inner, Pool};
 use crate::managed::sharing::Taken;
 use crate::managed::streams::Begun;
 use crate::managed::waiting::LeaseOf;
+use crate::settings::PutOptions;
 use crate::token::Token;
 
 /// A share of a connection that borrows the pool.
@@ -141,6 +142,24 @@ where
     pub fn release(self) {
         match self.kind {
             Kind::Alone(lease) => lease.release(),
+            Kind::Stream(stream) => drop(stream),
+        }
+    }
+
+    /// As [`release`](Shared::release), with settings for this connection alone, if it was
+    /// had alone; see [`slabpool::Lease::release_with`](crate::Lease::release_with).
+    pub fn release_with(self, options: impl Into<PutOptions>) {
+        match self.kind {
+            Kind::Alone(lease) => lease.release_with(options),
+            Kind::Stream(stream) => drop(stream),
+        }
+    }
+
+    /// Ends it because it is of no more use: a stream ends, a connection that was had alone
+    /// is closed.
+    pub fn close(self) {
+        match self.kind {
+            Kind::Alone(lease) => lease.close(),
             Kind::Stream(stream) => drop(stream),
         }
     }

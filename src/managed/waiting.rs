@@ -31,6 +31,8 @@ type Acquired<K, M> = Result<LeaseOf<K, M>, ErrorOf<K, M>>;
 pub(super) enum Kind {
     /// For a connection of its own.
     Alone,
+    /// For a connection of its own that it has opened for itself, if that can be.
+    Fresh,
     /// For a connection, or a stream of one; having looked for one so far, as a prospect.
     Sharing { prospect: bool },
 }
@@ -180,6 +182,7 @@ where
         kind: Kind,
     ) -> Result<Got<K, M>, ErrorOf<K, M>> {
         let (how, patience) = match self.on_miss {
+            _ if kind == Kind::Fresh => (Joins::Apart, None),
             OnMiss::Race => (Joins::Wanting, None),
             OnMiss::Wait(time) => (Joins::Patient, Some(time)),
             OnMiss::Connect => (Joins::Apart, None),
@@ -193,7 +196,7 @@ where
         let (desk, registry) = (visit.desk(), &self.registry);
         let make = || registry.grant(visit.desk);
         let joined = match kind {
-            Kind::Alone => desk.join(caller, how, &registry.bounds, make),
+            Kind::Alone | Kind::Fresh => desk.join(caller, how, &registry.bounds, make),
             Kind::Sharing { prospect } => {
                 desk.join_sharing(caller, how, &registry.bounds, make, prospect)
             }
@@ -344,7 +347,7 @@ where
         let left = self.visit.desk().leave(self.ticket.id);
         if let Some(Ok(lease)) = left.outcome {
             self.inner.pass_on(lease);
-            if self.kind != Kind::Alone {
+            if let Kind::Sharing { .. } = self.kind {
                 drop(Prospect::of(self.inner, self.visit.desk));
             }
         }

@@ -12,6 +12,7 @@ mod ends;
 mod fair;
 mod fairness;
 mod first;
+mod fresh;
 mod growth;
 mod health;
 mod hit;

@@ -1,0 +1,117 @@
+//! What is sent: the request as its connection wants it.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use http::header::HOST;
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Request, Uri, Version};
+use http_body::{Body, Frame, SizeHint};
+
+use super::key::Key;
+
+/// The body of a request. One that is empty can be sent again, whatever its type.
+#[derive(Debug)]
+pub enum Outgoing<B> {
+    Empty,
+    Body(B),
+}
+
+impl<B: Body> Outgoing<B> {
+    pub fn of(body: B) -> Self {
+        if body.is_end_stream() { Self::Empty } else { Self::Body(body) }
+    }
+
+    /// The same body once more, if there is a way to have that.
+    pub fn again(&self, clone: Option<fn(&B) -> Option<B>>) -> Option<Self> {
+        match self {
+            Self::Empty => Some(Self::Empty),
+            Self::Body(body) => clone?(body).map(Self::Body),
+        }
+    }
+}
+
+impl<B: Body + Unpin> Body for Outgoing<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Body(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Body(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Body(body) => body.size_hint(),
+        }
+    }
+}
+
+/// A request that is kept, to be written once or twice.
+pub struct Draft<B> {
+    pub parts: Parts,
+    pub body: Outgoing<B>,
+}
+
+impl<B: Body> Draft<B> {
+    pub fn of(request: Request<B>) -> Self {
+        let (parts, body) = request.into_parts();
+        Self { parts, body: Outgoing::of(body) }
+    }
+
+    /// One that was not written after all, whose target was this.
+    pub fn back(request: Request<Outgoing<B>>, target: Uri) -> Self {
+        let (mut parts, body) = request.into_parts();
+        parts.uri = target;
+        Self { parts, body }
+    }
+
+    /// The same request once more, if there is a way to have its body.
+    pub fn again(&self, clone: Option<fn(&B) -> Option<B>>) -> Option<Self> {
+        let body = self.body.again(clone)?;
+        Some(Self { parts: self.parts.clone(), body })
+    }
+
+    /// The request for HTTP/1: the target by its path, the peer in `Host`.
+    pub fn into_http1(self, key: &Key) -> Request<Outgoing<B>> {
+        let Self { mut parts, body } = self;
+        if parts.version != Version::HTTP_10 {
+            parts.version = Version::HTTP_11;
+        }
+        if !parts.headers.contains_key(HOST) {
+            // An authority has no character that a header may not have.
+            let host = HeaderValue::from_str(key.authority());
+            host.into_iter().for_each(|host| drop(parts.headers.insert(HOST, host)));
+        }
+        let path = parts.uri.into_parts().path_and_query;
+        parts.uri = Uri::from(path.unwrap_or(PathAndQuery::from_static("/")));
+        Request::from_parts(parts, body)
+    }
+
+    /// The request for HTTP/2: the target as a whole.
+    pub fn into_http2(self, key: &Key) -> Request<Outgoing<B>> {
+        let Self { mut parts, body } = self;
+        parts.version = Version::HTTP_2;
+        let mut uri = parts.uri.into_parts();
+        // Without user information, which is not for the server.
+        if uri.authority.as_ref().is_some_and(|written| written.as_str().contains('@')) {
+            uri.authority = key.authority().parse().ok();
+        }
+        parts.uri = Uri::from_parts(uri).unwrap_or_default();
+        Request::from_parts(parts, body)
+    }
+}
