@@ -134,7 +134,7 @@ fn raised_against_share() {
         let town = town(4, 1, false);
         town.limit.set(1);
         let stream = town.open_new(0, ledger.connection(0));
-        let shares = spawn(&town, |town| town.share(0).err().expect("there is no room"));
+        let shares = spawn(&town, |town| town.share(0).expect_err("there is no room"));
         town.resize(2);
         let shares = shares.join().unwrap();
         assert_eq!(town.desk(0).word.load().connecting(), 1);
@@ -269,10 +269,10 @@ fn down_against_share() {
     check(2, || {
         let ledger = Ledger::default();
         let town = town(4, 2, false);
-        let mut first = town.share(0).err().expect("nothing is there");
+        let mut first = town.share(0).expect_err("nothing is there");
         let grant = town.start(&mut first);
         let other = spawn(&town, |town| {
-            let other = town.share(0).err().expect("nothing is there");
+            let other = town.share(0).expect_err("nothing is there");
             (other, town.desk(0).refuses())
         });
         town.fail(&first, grant, true);
@@ -298,7 +298,7 @@ fn down_against_the_last_stream() {
         let town = town(4, 2, false);
         town.limit.set(1);
         let stream = town.open_new(0, ledger.connection(0));
-        let mut waits = town.share(0).err().expect("there is no room");
+        let mut waits = town.share(0).expect_err("there is no room");
         let grant = town.start(&mut waits);
         let other = spawn(&town, move |town| town.end(stream));
         town.fail(&waits, grant, true);
@@ -323,9 +323,9 @@ fn a_failed_connect_against_share() {
         let ledger = Ledger::default();
         let town = town(4, 2, false);
         let lease = town.lease(0, ledger.connection(0));
-        let mut first = town.share(0).err().expect("nothing is idle");
+        let mut first = town.share(0).expect_err("nothing is idle");
         let grant = town.start(&mut first);
-        let other = spawn(&town, |town| town.share(0).err().expect("nothing is idle"));
+        let other = spawn(&town, |town| town.share(0).expect_err("nothing is idle"));
         town.fail(&first, grant, false);
         let mut other = other.join().unwrap();
         first.leave(&town);
@@ -377,7 +377,7 @@ fn a_prospect_in_vain_against_share() {
         town.lease(0, ledger.connection(0)).release();
         assert_eq!(town.desk(0).enter(), Way::Look);
         let lease = town.peers[0].group.get_owned().expect("one is idle");
-        let other = spawn(&town, |town| town.share(0).err().expect("nobody has opened it"));
+        let other = spawn(&town, |town| town.share(0).expect_err("nobody has opened it"));
         lease.close();
         town.desk(0).unprospect(false, &town.bounds, || Grant::of(0));
         town.satisfy(vec![other.join().unwrap()]);
