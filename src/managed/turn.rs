@@ -42,9 +42,6 @@ impl Turn {
     /// Goes past the first of the line, if that may still be.
     #[must_use]
     pub fn pass(&self) -> bool {
-        // As in `Streams::update`: the load would hide orders of exchanges from loom.
-        #[cfg(slabpool_loom)]
-        self.0.fetch_add(0, Ordering::Relaxed);
         // Relaxed: the count guards only itself.
         self.0
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
