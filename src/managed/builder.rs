@@ -92,8 +92,8 @@ where
     }
 
     /// Settings of the pool below: capacity, timeouts, hooks, all of
-    /// [`slabpool::Builder`](crate::Builder). A later call adds to an earlier one. Its defaults are those of
-    /// that builder, but for a lifetime of 30 minutes, and a probe that asks the
+    /// [`slabpool::Builder`](crate::Builder). A later call adds to an earlier one. Its
+    /// defaults are those of that builder, but for a lifetime of 30 minutes, and a probe that asks the
     /// [`Manager`], if it [probes](Manager::PROBES).
     ///
     /// The [capacity](crate::Builder::capacity) is over all groups, and counts what is idle,

@@ -93,9 +93,10 @@ where
     /// # Errors
     ///
     /// [`AcquireError::TooManyConnections`] at once, if a peer, or the pool, may not have so
-    /// many, or may not any more. [`AcquireError::Closed`] and [`AcquireError::GroupDown`]. Otherwise how the
-    /// first connect failed that did; what was opened stays, what is being opened goes on,
-    /// and no more is begun.
+    /// many, or may not any more. [`AcquireError::Rejected`] if there is no room in the pool.
+    /// [`AcquireError::Closed`] and [`AcquireError::GroupDown`]. Otherwise how the first
+    /// connect failed that did; what was opened stays, what is being opened goes on, and no
+    /// more is begun.
     ///
     /// # Panics
     ///

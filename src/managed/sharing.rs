@@ -68,7 +68,7 @@ where
                 let state = registry.channels.get(channel).streams.open().ok()?;
                 let trial = Trial { inner: self, channel };
                 // Desk and channel may be another peer's by now.
-                // SAFETY: the trial has a stream.
+                // SAFETY: the trial has a stream (H4).
                 let lease = unsafe { registry.channels.get(channel).lease() };
                 let same = Arc::ptr_eq(lease.members(), members);
                 Some((trial, state, desk, same))
@@ -132,7 +132,7 @@ where
     #[inline]
     fn admit(&self, trial: Trial<'_, K, M>, number: u32, state: State) -> Option<Begun> {
         let channel = self.registry.channels.get(trial.channel);
-        // SAFETY: the trial has a stream.
+        // SAFETY: the trial has a stream (H4).
         let lease = unsafe { channel.lease() };
         if lease.fault(u64::from(number)).is_some() {
             // The trial has a stream, so that this parks nothing.
@@ -155,7 +155,7 @@ where
         let registry = &*self.registry;
         let channel = registry.channels.get(index);
         if registry.desk(channel.desk()).word.load().is_waiting() {
-            // SAFETY: the caller has a stream.
+            // SAFETY: the caller has a stream (H4).
             let lease = unsafe { channel.lease() };
             let next = u64::from(channel.streams.load().opened()) + 1;
             if lease.fault(next).is_some() {
@@ -270,7 +270,7 @@ where
         let (registry, desk) = (&self.registry, prospect.desk);
         let channel = registry.channels.take().expect("there are more channels than connections");
         let used = limit.min(1);
-        // SAFETY: taken from the arena above.
+        // SAFETY: taken from the arena above, so that it is the caller's (H4).
         unsafe { registry.channels.get(channel).fill(lease, desk, used, limit) };
         prospect.spend();
         let make = || registry.grant(desk);
@@ -291,7 +291,7 @@ where
         let held: Vec<_> = held.into_iter().map(|channel| Hold { inner: self, channel }).collect();
         for hold in held {
             let channel = channels.get(hold.channel);
-            // SAFETY: it is held.
+            // SAFETY: it is held (H1, H4).
             let limit = self.manager.streams(unsafe { channel.lease() }).min(STREAMS_MAX);
             if limit != channel.streams.load().limit() {
                 self.has_changed(hold.channel, limit);

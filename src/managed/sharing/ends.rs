@@ -129,7 +129,7 @@ where
                 Liveness::Closed | Liveness::UnexpectedData => Some(Ending::Dead),
             }
         };
-        // SAFETY: parked above.
+        // SAFETY: parked above (H2).
         let ending =
             unsafe { channel.with_owned(|lease| self.core.engine().shielded(|| look(lease))) };
         // What panics is of no more use.
