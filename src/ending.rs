@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::capacity::Permit;
 use crate::core::state::Phase;
-use crate::core::ticket::Claim;
+use crate::core::ticket::{Claim, IN_PLACE};
 use crate::engine::{Engine, RawLease, record_of};
 use crate::error::CloseReason;
 #[cfg(feature = "tracing")]
@@ -41,8 +41,21 @@ impl<K, C> Engine<K, C> {
     pub fn recall(&self, lease: RawLease<K, C>) -> Removed<'_, K, C> {
         let incarnation = lease.seat().state.own();
         let claim = Claim { seat: lease.record().seat, incarnation };
-        self.core.give_ticket(lease.ticket);
-        self.extract(claim)
+        let ticket = lease.ticket;
+        let lifted = ticket & IN_PLACE == 0 || {
+            // SAFETY: N1: the caller holds the pool, and with it the stock.
+            let lanes = unsafe { lease.record().group.lanes.lasting() };
+            lanes.lift(&self.core, ticket, claim.seat)
+        };
+        if lifted {
+            self.core.give_ticket(if ticket & IN_PLACE == 0 { ticket } else { claim.seat });
+        }
+        let removed = self.extract(claim);
+        if !lifted {
+            // It was left behind, or is at home.
+            self.tidy(&removed.group);
+        }
+        removed
     }
 
     /// Takes the connection out of a seat that the caller owns, and frees the seat.

@@ -8,21 +8,20 @@ use crossbeam_queue::SegQueue;
 
 use crate::capacity::Capacity;
 use crate::config::Config;
+use crate::core::Core;
 use crate::core::ghost::GhostTable;
-use crate::core::lanes::Lanes;
 use crate::core::lru::Lru;
 use crate::core::seat::{Mark, Seat};
 use crate::core::state::Phase;
 use crate::core::stock::Stock;
 use crate::core::tagged::NIL;
-use crate::core::ticket::{Claim, SPARE, Ticket};
-use crate::core::{Core, Found};
+use crate::core::ticket::Claim;
 use crate::directory::Directory;
 use crate::drain::outdated;
 use crate::error::CloseReason;
 use crate::group::Members;
 use crate::learning::Memory;
-use crate::limits::{Limits, Tuning};
+use crate::limits::Tuning;
 use crate::miss::Met;
 pub(crate) use crate::raw_lease::{RawLease, record_of};
 use crate::reaper::Maintainer;
@@ -69,7 +68,7 @@ pub(crate) struct Engine<K, C> {
 }
 
 /// What became of a ticket.
-enum Redeemed {
+pub(crate) enum Redeemed {
     Leased,
     /// It leads nowhere any more.
     Void,
@@ -112,9 +111,22 @@ impl<K, C> Engine<K, C> {
         Some(RawLease::new(seat, ticket, now, true))
     }
 
-    /// A seat that is leased to the caller, and the ticket that it had.
+    /// A seat that is leased to the caller, and the ticket of the lease.
     #[inline(always)]
     fn lease_home(&self, group: &Members<K>, now: u64) -> Option<(&Seat, u32)> {
+        let Some((ticket, seat)) = group.lanes.claim_top(&self.core) else {
+            return self.lease_under(group, now);
+        };
+        match self.fault(seat, group, now) {
+            None => Some((seat, ticket)),
+            Some(fault) => self.pass_over(RawLease::new(seat, ticket, now, true), fault, group),
+        }
+    }
+
+    /// As [`Engine::lease_home`], where the connection on top is leased already. About as
+    /// common, where a thread has several connections in use.
+    #[inline(never)]
+    fn lease_under(&self, group: &Members<K>, now: u64) -> Option<(&Seat, u32)> {
         let Some((ticket, seat)) = group.lanes.pop_home(&self.core) else {
             return self.lease_spare(group, now);
         };
@@ -255,129 +267,10 @@ impl<K, C> Engine<K, C> {
             CloseReason::Uses
         }
     }
-
-    /// Ends a lease by making the connection idle, or closes it if its time is up.
-    #[inline(always)]
-    pub fn release(&self, lease: RawLease<K, C>) {
-        let now = self.config.clock.now();
-        let seat = lease.seat();
-        let record = lease.record();
-        let group = &*record.group;
-        let generation = self.generation();
-        let patience = record.patience.get().min(group.limits.idle_timeout());
-        let deadline = now.saturating_add(patience).min(record.retire_at);
-        let spell = seat.deadline.get().wrapping_sub(seat.stamp.get());
-        seat.stamp.set(now);
-        seat.deadline.set(deadline);
-        if deadline.wrapping_sub(now) < spell && deadline != record.retire_at {
-            self.hurry(record.seat, deadline);
-        }
-        let incarnation = seat.state.own();
-        let mark = seat.mark.get();
-        let fit = now < deadline
-            && Mark::is_of(mark, generation.wrapping_add(group.generation()))
-            && incarnation.wrapping_sub(record.uses_base.get())
-                < record.uses_max.get().min(group.limits.max_uses());
-        if !fit {
-            let fault = self.unfitness(seat, now);
-            return self.end(lease, fault);
-        }
-        if self.config.watches()
-            // SAFETY: the lease owns the seat (S2).
-            && let Err(reason) = unsafe { self.listen(seat, record.seat) }
-        {
-            return self.end(lease, reason);
-        }
-        let claim = Claim { seat: record.seat, incarnation };
-        let cap = group.limits.max_idle();
-        // SAFETY: the caller holds the pool, and with it the stock (N1).
-        let lanes = unsafe { group.lanes.lasting() };
-        if lease.ticket & SPARE == 0 {
-            self.rest(seat, claim, &seat.ticket, lease.ticket, lanes, cap);
-        } else {
-            self.shelve_spare(seat, claim, lease.ticket, lanes, cap);
-        }
-    }
-
-    /// As [`Engine::shelve`], with the seat's own ticket instead of the spare if that has
-    /// come home meanwhile.
-    #[inline(never)]
-    fn shelve_spare(&self, seat: &Seat, claim: Claim, spare: u32, lanes: &Lanes, cap: u32) {
-        let ticket = self.core.prefer_home(spare, seat, claim.seat);
-        self.shelve(seat, claim, ticket, lanes, cap);
-    }
-
-    /// Makes a connection idle: the last step of a release, and of a put.
-    ///
-    /// The caller owns seat and ticket, and does so no longer. Of the group there are
-    /// only the lanes: as soon as the seat rests, an evictor may close the connection,
-    /// and the group may go, before the ticket is pushed (see [`Stock`]).
-    #[inline(always)]
-    pub fn shelve(&self, seat: &Seat, claim: Claim, ticket: u32, lanes: &Lanes, cap: u32) {
-        let own = Found::of(&self.core, seat, ticket);
-        self.rest(seat, claim, own, ticket, lanes, cap);
-    }
-
-    /// As [`Engine::shelve`], with the ticket and its number.
-    #[inline(always)]
-    fn rest(&self, seat: &Seat, claim: Claim, own: &Ticket, ticket: u32, lanes: &Lanes, cap: u32) {
-        own.set_incarnation(claim.incarnation);
-        seat.state.rest(claim.incarnation);
-        if cap == Limits::UNCAPPED {
-            lanes.push(own, ticket);
-        } else if !self.push_capped(claim, ticket, lanes, cap) {
-            return;
-        }
-        // From here on the connection is anybody's.
-        self.check_shelved(seat, claim, lanes);
-    }
-
-    /// Pushes the ticket of a connection that was made idle, or closes the
-    /// connection if its group has enough.
-    #[cold]
-    fn push_capped(&self, claim: Claim, ticket: u32, lanes: &Lanes, cap: u32) -> bool {
-        let pushed = lanes.push_capped(&self.core, ticket, cap);
-        if !pushed {
-            self.core.give_ticket(ticket);
-            self.remove_idle(claim, CloseReason::GroupFull);
-        }
-        pushed
-    }
-
-    /// What must be done after a connection was made idle: see that the pool still
-    /// was open when it was, and the connection neither doomed nor of a former
-    /// generation.
-    #[inline(always)]
-    pub fn check_shelved(&self, seat: &Seat, claim: Claim, lanes: &Lanes) {
-        let generation = self.generation().wrapping_add(lanes.era.generation());
-        // If the seat is another connection's by now, or the lanes another group's,
-        // `reconsider` does nothing.
-        if !Mark::is_of(seat.mark.get(), generation) {
-            self.reconsider(seat, claim, lanes);
-        }
-    }
-
-    /// Removes a connection that was made idle while the pool was closed or
-    /// invalidated, or its group drained or invalidated, or while it was doomed itself.
-    ///
-    /// All of them raise the tags of the group's heads after they have said so: a push
-    /// that comes later sees it (`Head::bump`), one that came before is seen.
-    #[cold]
-    fn reconsider(&self, seat: &Seat, claim: Claim, lanes: &Lanes) {
-        let mark = seat.mark.get();
-        let reason = if self.is_closed() {
-            CloseReason::Closed
-        } else if Mark::is_doomed(mark) {
-            CloseReason::Removed
-        } else {
-            outdated(lanes, mark)
-        };
-        self.remove_idle(claim, reason);
-    }
 }
 
 /// Tries a ticket on its seat.
-fn redeem(seat: &Seat, incarnation: u64) -> Redeemed {
+pub(crate) fn redeem(seat: &Seat, incarnation: u64) -> Redeemed {
     loop {
         match seat.state.claim(incarnation) {
             Ok(()) => return Redeemed::Leased,

@@ -89,6 +89,7 @@ mod reaper;
 #[cfg(feature = "tokio")]
 mod reaper_task;
 mod reconfigure;
+mod release;
 mod remove;
 mod retirement;
 mod settings;
@@ -147,7 +148,7 @@ pub mod model {
     pub use crate::core::seat::{Alarm, Card, Seat};
     pub use crate::core::state::Phase;
     pub use crate::core::tagged::{Head, NIL};
-    pub use crate::core::ticket::{Claim, Ticket};
+    pub use crate::core::ticket::{Claim, IN_PLACE, Ticket};
     pub use crate::core::{Core, Found};
     pub use crate::managed::channel::{Channel, Channels};
     pub use crate::managed::desk::{Desk, Joins, News, Starving, Ticket as Place, Trade, Way};

@@ -78,7 +78,7 @@ fn a_ticket_that_is_used_again_does_not_mislead_a_copy() {
         let ticket = bench.core.find(spare).ticket;
         ticket.set_incarnation(next.incarnation);
         bench.core.seats.get(next.seat).state.rest(next.incarnation);
-        bench.lanes.push(ticket, spare);
+        bench.lanes.push(&bench.core, ticket, spare);
         other.join().unwrap();
         bench.core.give_ticket(next.seat);
         bench.account(3);

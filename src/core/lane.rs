@@ -38,13 +38,15 @@
 //! * **L3** One thread compacts a lane at a time; those who come meanwhile go away.
 //! * **L4** Whenever the ring turns, the stacks before middle are empty: the merge
 //!   before it has emptied the old one, and nobody pushes to any but the current.
+//! * **L5** A head that is the same after something was read of the ticket on its top was
+//!   the same meanwhile (T1): it was read of a ticket of this lane.
 
 use crate::core::chain::{
     ATTEMPTS, Copy, Walk, count, count_sealed, depth_of, descend, discard, pop_stack, walk_stack,
 };
-use crate::core::seat::Seat;
 use crate::core::tagged::{Head, Tagged};
-use crate::core::ticket::{Claim, SPARE, Ticket};
+use crate::core::ticket::Claim;
+use crate::core::top::leased_in_place;
 use crate::core::{Core, Found};
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
 
@@ -55,8 +57,8 @@ pub const STACKS: usize = 4;
 #[derive(Debug)]
 #[repr(align(64))]
 pub struct Lane {
-    heads: [Head; STACKS],
-    epoch: AtomicU64,
+    pub(super) heads: [Head; STACKS],
+    pub(super) epoch: AtomicU64,
     compacting: AtomicBool,
 }
 
@@ -69,19 +71,6 @@ impl Lane {
         }
     }
 
-    /// Puts a ticket on top. The caller owned it and does so no longer.
-    #[inline(always)]
-    pub fn push(&self, ticket: &Ticket, index: u32) {
-        ticket.set_depth(None);
-        loop {
-            let (head, top) = self.current();
-            ticket.set_below(top.index());
-            if head.publish(top, index) {
-                return;
-            }
-        }
-    }
-
     /// Puts a ticket on top, unless `cap` or more idle connections are there.
     /// False leaves the ticket with the caller.
     ///
@@ -90,6 +79,12 @@ impl Lane {
         let ticket = core.find(index).ticket;
         loop {
             let (head, top) = self.current();
+            if let Some(seat) = leased_in_place(core, top) {
+                if head.unlink(top, seat.ticket.below()) {
+                    seat.ticket.go_home();
+                }
+                continue;
+            }
             let others = self.others(head);
             let mut depth = depth_of(core, top).map(|below| below + 1);
             let beside = others.iter().try_fold(elsewhere, |sum, &(_, other_top)| {
@@ -131,43 +126,6 @@ impl Lane {
         // and finds the same tickets.
         let epoch = self.epoch.load(Ordering::Relaxed);
         self.below(epoch).find_map(|head| pop_stack(head, core))
-    }
-
-    /// Takes the newest ticket, if it is on the current stack and at home with its
-    /// seat: the common case, with nothing in it but that. The caller owns the
-    /// ticket, whose number is that of the seat.
-    #[inline(always)]
-    pub fn pop_home<'a>(&self, core: &'a Core) -> Option<(u32, &'a Seat)> {
-        // Relaxed: as in `pop`.
-        let head = &self.heads[stack(self.epoch.load(Ordering::Relaxed))];
-        loop {
-            let top = head.load();
-            if top.index() >= SPARE {
-                return None; // a spare, or NIL
-            }
-            let seat = core.seats.get(top.index());
-            if head.unlink(top, seat.ticket.below()) {
-                return Some((top.index(), seat));
-            }
-        }
-    }
-
-    /// As [`Lane::pop_home`], for a spare: the newest connection has one while its seat's
-    /// own ticket lies further down, left there by another connection.
-    #[inline(always)]
-    pub fn pop_spare<'a>(&self, core: &'a Core) -> Option<(u32, Found<'a>)> {
-        // Relaxed: as in `pop`.
-        let head = &self.heads[stack(self.epoch.load(Ordering::Relaxed))];
-        loop {
-            let top = head.load();
-            if top.index() < SPARE || top.is_empty() {
-                return None;
-            }
-            let found = core.find_spare(top.index());
-            if head.unlink(top, found.ticket.below()) {
-                return Some((top.index(), found));
-            }
-        }
     }
 
     /// The stacks from the newest to the oldest.
@@ -309,22 +267,6 @@ impl Lane {
         })
     }
 
-    /// The head that pushes go to, and what it held while it was that (L1).
-    #[inline(always)]
-    fn current(&self) -> (&Head, Tagged) {
-        loop {
-            // Relaxed: checked again below.
-            let epoch = self.epoch.load(Ordering::Relaxed);
-            let head = &self.heads[stack(epoch)];
-            let top = head.load();
-            // Relaxed: if `top` was read after `rotate` raised the tag, the
-            // Acquire in `load` makes the new epoch visible here.
-            if self.epoch.load(Ordering::Relaxed) == epoch {
-                return (head, top);
-            }
-        }
-    }
-
     /// The heads beside one, and what they hold.
     fn others(&self, head: &Head) -> [(&Head, Tagged); STACKS - 1] {
         let mut others = self.heads.iter().filter(|other| !std::ptr::eq(*other, head));
@@ -385,6 +327,6 @@ impl Lane {
 
 /// The stack of an epoch.
 #[inline(always)]
-fn stack(epoch: u64) -> usize {
+pub(super) fn stack(epoch: u64) -> usize {
     epoch as usize % STACKS
 }

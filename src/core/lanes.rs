@@ -6,7 +6,7 @@
 use crate::core::era::Era;
 use crate::core::lane::Lane;
 use crate::core::seat::Seat;
-use crate::core::ticket::{Claim, Ticket};
+use crate::core::ticket::{Claim, IN_PLACE, Ticket};
 use crate::core::{Core, Found};
 
 /// All lanes of a group.
@@ -36,18 +36,63 @@ impl Lanes {
     /// The caller's lane.
     #[inline(always)]
     fn own(&self) -> &Lane {
-        if self.rest.is_empty() { &self.first } else { self.own_of_many() }
+        if self.rest.is_empty() { &self.first } else { self.get(self.own_number()) }
+    }
+
+    /// The number of the caller's lane.
+    #[inline(always)]
+    fn own_number(&self) -> usize {
+        if self.rest.is_empty() { 0 } else { self.own_of_many() }
     }
 
     #[cold]
-    fn own_of_many(&self) -> &Lane {
-        self.get(thread_number() % (self.rest.len() + 1))
+    fn own_of_many(&self) -> usize {
+        thread_number() % (self.rest.len() + 1)
+    }
+
+    /// Leases the connection on top of the caller's lane, and leaves the ticket there: see
+    /// [`Lane::claim_top`]. Returns what the lease has instead of a ticket, and the seat.
+    /// `None` proves nothing.
+    #[inline(always)]
+    pub fn claim_top<'a>(&self, core: &'a Core) -> Option<(u32, &'a Seat)> {
+        let own = self.own_number();
+        let (_, seat) = self.get(own).claim_top(core)?;
+        Some((IN_PLACE | own as u32, seat))
+    }
+
+    /// Makes a connection idle that was leased in place, if its ticket still lies on top:
+    /// in the lane that it came from, whoever releases it. `rest` makes the seat idle.
+    ///
+    /// `None` if it does not lie there, and the connection still is the caller's. False if
+    /// others came in between: the connection is idle, perhaps without a ticket.
+    #[inline(always)]
+    pub fn rest_in_place(&self, lease: u32, seat: u32, rest: impl FnOnce()) -> Option<bool> {
+        let own =
+            if lease == IN_PLACE { &self.first } else { self.get((lease & !IN_PLACE) as usize) };
+        // XXX
+        let (head, top) = own.held(seat)?;
+        rest();
+        // To the same: whoever read the ticket as void fails to take it away.
+        Some(head.publish(top, seat))
+    }
+
+    /// Takes the ticket of a seat away from the top of the lane in which its connection was
+    /// leased in place. The caller, who has leased it, owns the ticket then. False if it
+    /// does not lie there any more.
+    pub fn lift(&self, core: &Core, lease: u32, seat: u32) -> bool {
+        self.of_lease(lease).lift(core, seat)
+    }
+
+    /// The lane in which a connection was leased in place.
+    #[inline(always)]
+    fn of_lease(&self, lease: u32) -> &Lane {
+        if lease == IN_PLACE { &self.first } else { self.get((lease & !IN_PLACE) as usize) }
     }
 
     /// Puts a ticket on top of the caller's lane.
     #[inline(always)]
-    pub fn push(&self, ticket: &Ticket, index: u32) {
-        self.own().push(ticket, index);
+    pub fn push(&self, core: &Core, ticket: &Ticket, index: u32) {
+        self.own().push(core, ticket, index);
     }
 
     /// Puts a ticket on top, unless `cap` or more idle connections are there.

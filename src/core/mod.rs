@@ -9,6 +9,7 @@
 //! | [`seat`] | one pooled connection: its state, its times, its mark |
 //! | [`ticket`] | a claim to one seat in one incarnation; what stacks link |
 //! | [`lane`] | a LIFO of tickets that can be cleaned while in use |
+//! | [`top`] | what gets and releases do at the top of a lane |
 //! | [`chain`] | going down what hangs from a head |
 //! | [`lanes`] | the lanes of one group |
 //! | [`era`] | from which time a group's connections are |
@@ -33,6 +34,7 @@ pub mod state;
 pub mod stock;
 pub mod tagged;
 pub mod ticket;
+pub mod top;
 pub mod wheel;
 
 use arena::Arena;

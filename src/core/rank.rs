@@ -164,7 +164,7 @@ mod tests {
             let found = core.find(ticket);
             found.ticket.set_incarnation(1);
             seat.state.rest(1);
-            lanes.push(found.ticket, ticket);
+            lanes.push(&core, found.ticket, ticket);
         }
         let rank = |seat, enough, counts: fn(Found<'_>) -> bool| {
             let claim = Claim { seat, incarnation: 1 };

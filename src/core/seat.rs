@@ -188,6 +188,13 @@ impl Seat {
         self.place.load(Ordering::Relaxed)
     }
 
+    /// Whether the connection is leased by the seat's own ticket, which may lie where it
+    /// was.
+    #[inline(always)]
+    pub fn is_leased_in_place(&self) -> bool {
+        self.state.was_claimed(self.ticket.incarnation())
+    }
+
     /// Whether the idle spell is over at `now`. `now` may be older than the stamp,
     /// if another thread released the connection meanwhile: then it is not.
     #[inline(always)]

@@ -123,20 +123,38 @@ impl State {
         Word(self.0.load(Ordering::Acquire))
     }
 
-    /// `Idle` -> `Leased`, by a getter that holds a ticket for `incarnation`.
+    /// `Idle` -> `Leased`, by a getter that has a ticket for `incarnation`.
     ///
     /// # Errors
     ///
     /// The word that was there instead.
     #[inline(always)]
     pub fn claim(&self, incarnation: u64) -> Result<(), Word> {
-        // Acquire: pairs with `rest` and `restore`: whatever the last owner did to the
-        // connection is visible.
-        self.exchange(
-            Word::new(incarnation, Phase::Idle),
-            Word::new(incarnation + 1, Phase::Leased),
-            Ordering::Acquire,
-        )
+        let (idle, leased) =
+            (Word::new(incarnation, Phase::Idle), Word::new(incarnation + 1, Phase::Leased));
+        // AcqRel: Acquire pairs with `rest` and `restore`, so that whatever the last owner
+        // did to the connection is visible. Release pairs with the Acquire on failure, and
+        // in `was_claimed`: whoever finds a ticket void knows what the getter knew, as if
+        // that had taken the ticket away. Else nothing could be proved of several lanes.
+        match self.0.compare_exchange(idle.0, leased.0, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => Ok(()),
+            Err(actual) => Err(Word(actual)),
+        }
+    }
+
+    /// Whether an attempt to claim is worth while.
+    #[inline(always)]
+    pub fn is_idle(&self, incarnation: u64) -> bool {
+        // Relaxed: a hint. Models do without, which shows that it is no more than that.
+        cfg!(slabpool_loom)
+            || self.0.load(Ordering::Relaxed) == Word::new(incarnation, Phase::Idle).0
+    }
+
+    /// Whether the connection was leased in `incarnation`, and still is.
+    #[inline(always)]
+    pub fn was_claimed(&self, incarnation: u64) -> bool {
+        // Acquire: pairs with `claim`.
+        self.0.load(Ordering::Acquire) == Word::new(incarnation + 1, Phase::Leased).0
     }
 
     /// `Idle` -> `Claimed`, by whoever removes the connection.

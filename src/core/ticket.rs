@@ -22,8 +22,10 @@
 //!
 //! * **K1** A ticket is written by its owner alone: the lease that carries it,
 //!   whoever popped it, or whoever detached its chain. While it is linked nobody
-//!   writes it.
+//!   writes it, but for K3.
 //! * **K2** A ticket at home belongs to whoever owns the seat.
+//! * **K3** Whoever leased a connection by its seat's own ticket *in place* may set the
+//!   incarnation of that ticket until the seat rests, wherever the ticket is.
 
 use crate::core::arena::{INDEX_LIMIT, Record};
 use crate::core::tagged::NIL;
@@ -31,10 +33,13 @@ use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// Set in the numbers of spares.
 pub const SPARE: u32 = 1 << 27;
+/// In place of the number of a ticket that a lease carries: it carries none, since that
+/// of its seat stayed in the lane with this number. See [`super::top`].
+pub const IN_PLACE: u32 = 1 << 31;
 /// In place of the link, while a ticket is at home.
 pub const AT_HOME: u32 = NIL - 1;
 
-const _: () = assert!(INDEX_LIMIT <= SPARE && SPARE + INDEX_LIMIT <= AT_HOME);
+const _: () = assert!(INDEX_LIMIT <= SPARE && SPARE + INDEX_LIMIT <= AT_HOME && NIL < IN_PLACE);
 
 /// What is linked.
 ///
@@ -67,9 +72,19 @@ impl Ticket {
         self.incarnation.load(Ordering::Relaxed)
     }
 
+    /// The incarnation of a ticket that may not be linked any more by now: whoever looks
+    /// at the head next finds that out.
+    #[inline(always)]
+    pub fn linked_incarnation(&self) -> u64 {
+        // Acquire: pairs with `set_incarnation`.
+        self.incarnation.load(Ordering::Acquire)
+    }
+
     #[inline(always)]
     pub fn set_incarnation(&self, incarnation: u64) {
-        self.incarnation.store(incarnation, Ordering::Relaxed);
+        // Release: pairs with `linked_incarnation`, whose caller sees that the ticket has
+        // left its former chain.
+        self.incarnation.store(incarnation, Ordering::Release);
     }
 
     /// The ticket below, for a pop that goes no further.

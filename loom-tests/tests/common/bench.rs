@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use loom::cell::UnsafeCell;
 use loom::thread;
-use slabpool::model::{Claim, Core, Lanes};
+use slabpool::model::{Claim, Core, IN_PLACE, Lanes};
 
 /// The lanes of one group and their seats. Owning a seat is owning its cell.
 pub struct Bench {
@@ -46,6 +46,9 @@ impl Bench {
     /// A new seat, leased.
     pub fn fresh(&self) -> Held {
         let seat = self.core.take_seat().unwrap();
+        // Where its record would be, its number.
+        let number = std::ptr::without_provenance_mut(seat as usize);
+        self.core.seats.get(seat).fill(number, 0, 0);
         let incarnation = self.core.seats.get(seat).state.load().incarnation();
         Held { ticket: self.core.take_ticket(seat).unwrap(), claim: Claim { seat, incarnation } }
     }
@@ -69,6 +72,17 @@ impl Bench {
 
     /// What `Engine::lease` does: one attempt at each of the common cases, then all of it.
     pub fn get(&self) -> Option<Held> {
+        if let Some((ticket, seat)) = self.lanes.claim_top(&self.core) {
+            let incarnation = seat.state.own();
+            let claim = Claim { seat: seat.place().addr() as u32, incarnation };
+            self.touch(claim);
+            return Some(Held { ticket, claim });
+        }
+        self.pop()
+    }
+
+    /// As [`Bench::get`], taking the ticket.
+    pub fn pop(&self) -> Option<Held> {
         let home = self.lanes.pop_home(&self.core).map(|(ticket, _)| ticket);
         let mut popped = home
             .map(|ticket| (ticket, self.core.find(ticket)))
@@ -85,23 +99,57 @@ impl Bench {
         None
     }
 
+    /// A ticket for a connection that is held, and about to be made idle.
+    fn ticket_of(&self, held: &Held) -> u32 {
+        let Held { ticket, claim: Claim { seat, .. } } = *held;
+        match ticket {
+            lease if lease & IN_PLACE != 0 => {
+                let lifted = self.lanes.lift(&self.core, lease, seat).then_some(seat);
+                lifted.or_else(|| self.core.take_ticket(seat)).unwrap()
+            }
+            home if home == seat => seat,
+            spare => self.core.prefer_home(spare, self.core.seats.get(seat), seat),
+        }
+    }
+
     /// All of a release but the push. Returns the ticket to be pushed.
     pub fn ready(&self, held: &Held) -> u32 {
         self.touch(held.claim);
         let Claim { seat, incarnation } = held.claim;
-        let ticket = if held.ticket == seat {
-            seat
-        } else {
-            self.core.prefer_home(held.ticket, self.core.seats.get(seat), seat)
-        };
+        let ticket = self.ticket_of(held);
         self.core.find(ticket).ticket.set_incarnation(incarnation);
         self.core.seats.get(seat).state.rest(incarnation);
         ticket
     }
 
+    /// What `Engine::release` does.
     pub fn release(&self, held: Held) {
+        if held.ticket & IN_PLACE != 0 {
+            let Claim { seat: index, incarnation } = held.claim;
+            let seat = self.core.seats.get(index);
+            let rested = self.lanes.rest_in_place(held.ticket, index, || {
+                self.touch(held.claim);
+                seat.ticket.set_incarnation(incarnation);
+                seat.state.rest(incarnation);
+            });
+            match rested {
+                Some(true) => return,
+                Some(false) => return self.recover(held.claim),
+                None => {}
+            }
+        }
         let ticket = self.ready(&held);
-        self.lanes.push(self.core.find(ticket).ticket, ticket);
+        self.lanes.push(&self.core, self.core.find(ticket).ticket, ticket);
+    }
+
+    /// What `Engine::recover` does.
+    fn recover(&self, claim: Claim) {
+        let seat = self.core.seats.get(claim.seat);
+        if seat.state.claim(claim.incarnation).is_ok() {
+            let claim = Claim { incarnation: claim.incarnation + 1, ..claim };
+            let ticket = self.core.take_ticket(claim.seat).unwrap();
+            self.release(Held { ticket, claim });
+        }
     }
 
     /// Removes an idle connection by its seat. Its ticket stays behind.
@@ -135,7 +183,8 @@ impl Bench {
         let held: Vec<Held> = std::iter::from_fn(|| self.get()).collect();
         assert_eq!(held.len(), idle, "idle connections that can be found");
         for held in held {
-            self.core.give_ticket(held.ticket);
+            let ticket = self.ticket_of(&held);
+            self.core.give_ticket(ticket);
         }
         let seats = self.core.seats.high_water() as usize;
         for (_, seat) in self.core.seats.iter() {
