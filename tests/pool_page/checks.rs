@@ -78,9 +78,9 @@ fn figures(upstream: &Value, shown: &Value) {
     for (field, exact) in [("p50", &upstream["wait_p50_us"]), ("p99", &upstream["wait_p99_us"])] {
         let text = shown[field].as_str().unwrap();
         match exact.as_f64() {
-            None => assert!(text.ends_with('–'), "{text}"),
+            None => assert_eq!(text, "–"),
             Some(exact) => {
-                let (least, most) = micros(text.split_once('\u{2002}').map_or(text, |parts| parts.1));
+                let (least, most) = micros(text);
                 assert!((least..=most).contains(&exact), "{text}, not {exact} µs");
             }
         }
@@ -150,6 +150,23 @@ pub fn quiet(page: &Page) {
 pub fn legible(page: &Page) {
     let faint = page.run(include_str!("contrast.js"));
     assert_eq!(faint, json!([]));
+}
+
+/// The page shows this very answer.
+pub fn answers(shown: &Value, answer: &Value) {
+    assert_eq!(plain(&shown["answer"]), plain(answer));
+}
+
+/// With JavaScript's one kind of number.
+fn plain(value: &Value) -> Value {
+    match value {
+        Value::Number(number) => json!(number.as_f64()),
+        Value::Array(items) => items.iter().map(plain).collect(),
+        Value::Object(fields) => {
+            fields.iter().map(|(name, value)| (name.clone(), plain(value))).collect()
+        }
+        other => other.clone(),
+    }
 }
 
 pub fn list(value: &Value) -> &[Value] {

@@ -43,8 +43,8 @@ fn it_fits_and_is_legible_in_light_and_in_dark() {
 #[test]
 fn nothing_moves_between_refreshes() {
     let (server, page) = after(1);
-    let places = "return [...document.querySelectorAll('header > *, .figure, .legend > span,
-        .bar, .head > *, .closes, .close, .row > *')]
+    let places = "return [...document.querySelectorAll(`header > *, .figure, .legend > span,
+        .bar, .head > *, .closes, .close, .row > *`)]
       .map((node) => node.getBoundingClientRect())
       .map(({ x, y, height }) => [x, y, height].join(' '))";
     for width in [1280, 360] {

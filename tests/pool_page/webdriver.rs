@@ -1,8 +1,11 @@
 //! A headless Chromium, driven through chromedriver: W3C WebDriver is JSON over HTTP/1.1.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
+use std::process::{self, Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -15,6 +18,8 @@ pub struct Browser {
     driver: Child,
     port: u16,
     session: Option<String>,
+    /// Where both keep what they write.
+    folder: PathBuf,
 }
 
 impl Browser {
@@ -22,8 +27,14 @@ impl Browser {
     ///
     /// When Chromium or chromedriver is not installed, or does not start.
     pub fn start() -> Self {
+        static STARTED: AtomicUsize = AtomicUsize::new(0);
+        // Relaxed: only to be different.
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let folder = std::env::temp_dir().join(format!("pool-page-{}-{number}", process::id()));
+        fs::create_dir_all(&folder).unwrap();
         let mut driver = Command::new("chromedriver")
             .arg("--port=0")
+            .env("TMPDIR", &folder)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -34,7 +45,7 @@ impl Browser {
         let port = lines.map_while(Result::ok).find_map(|line| {
             line.split_once("successfully on port ")?.1.trim_end_matches('.').parse().ok()
         });
-        let mut browser = Self { driver, port: port.unwrap_or(0), session: None };
+        let mut browser = Self { driver, port: port.unwrap_or(0), session: None, folder };
         assert_ne!(browser.port, 0, "chromedriver did not say where it listens");
         // The sandbox needs what root and many containers lack; the pages are our own.
         let arguments = [
@@ -132,5 +143,6 @@ impl Drop for Browser {
         }
         let _ = self.driver.kill();
         let _ = self.driver.wait();
+        let _ = fs::remove_dir_all(&self.folder);
     }
 }
