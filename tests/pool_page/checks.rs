@@ -1,5 +1,7 @@
 //! What holds for every page and every answer.
 
+use std::collections::HashSet;
+
 use serde_json::{Value, json};
 
 use super::page::Page;
@@ -46,6 +48,7 @@ fn bars(upstream: &Value, shown: &Value) {
         assert_eq!(shown["parts"][part]["count"], grouped(count), "{part}");
         let width = shown["parts"][part]["width"].as_f64().unwrap();
         drawn += width;
+        assert_eq!(shown["parts"][part]["fill"], shown["parts"][part]["key"], "{part}");
         // Without a limit the scale is the page's; the parts are in proportion all the same.
         if let Some(limit) = upstream["limit"].as_u64() {
             let right = bar * count as f64 / limit.max(all).max(1) as f64;
@@ -55,6 +58,9 @@ fn bars(upstream: &Value, shown: &Value) {
         }
     }
     assert!(drawn < bar + PIXEL);
+    let fill = |part: &str| shown["parts"][part]["fill"].as_str().unwrap().to_owned();
+    let fills = HashSet::from(parts.map(fill));
+    assert_eq!(fills.len(), parts.len(), "{fills:?}");
     let limit = shown["limit"].as_str().unwrap();
     match upstream["limit"].as_u64() {
         Some(most) => {

@@ -2,8 +2,7 @@
 //! `pool.json` that the tests script.
 //!
 //! Needs `chromium` and `chromedriver` (`.ci/chromium` installs them). With
-//! `SLABPOOL_SCREENSHOTS=DIR` it also writes `pool-light.png`, `pool-dark.png` and
-//! `pool-narrow.png` there.
+//! `SLABPOOL_SCREENSHOTS=docs` it also writes `docs/pool-light.png` and `docs/pool-dark.png`.
 //!
 //! The checks know nothing of the script; they compare what a page shows with the answer
 //! that it shows. So they hold for any proxy's page:

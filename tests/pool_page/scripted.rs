@@ -33,7 +33,8 @@ fn numbers_and_bars_are_the_answer_s() {
         show(&server, &page, &lively(second));
     }
     // From nothing to more than anyone has: zero, the limit, above it after it was lowered.
-    for (limit, idle, leased) in [(Some(0), 0, 0), (Some(7), 3, 3), (Some(2), 3, 60), (None, 0, 0)] {
+    for (limit, idle, leased) in [(Some(0), 0, 0), (Some(7), 3, 3), (Some(2), 3, 60), (None, 0, 0)]
+    {
         let mut only = upstream("only", limit, &[host("a:1", "up", idle, leased, 1_234_567_890)]);
         only["closes"]["idle"] = json!(9_007_199_254_740_991u64);
         only["wait_p50_us"] = json!(999.6);
@@ -98,10 +99,17 @@ fn upstreams_and_hosts_come_and_go() {
         hosts.map(|host| host["open"].as_bool().unwrap()).collect()
     };
     assert_eq!((open(&shown, 0), open(&shown, 1)), (vec![false], vec![false, true, false]));
-    let shown = show(&server, &page, &answer(3.0, &[one(&[b]), two]));
-    assert_eq!((open(&shown, 0), open(&shown, 1)), (vec![true], vec![false]));
-    assert_eq!(list(&show(&server, &page, &answer(4.0, &[]))["upstreams"]).len(), 0);
-    let shown = show(&server, &page, &answer(5.0, &[one(&[a])]));
+    // So does what has the focus, when what is before it goes.
+    let focus = "return document.activeElement.querySelector('.address').textContent";
+    page.run("document.querySelectorAll('.upstream')[1].querySelectorAll('summary')[1].focus()");
+    assert_eq!(page.run(focus), "b:1");
+    show(&server, &page, &answer(3.0, &[one(std::slice::from_ref(&b))]));
+    assert_eq!(page.run(focus), "b:1");
+    let shown = show(&server, &page, &answer(4.0, &[one(&[b, a.clone()]), two]));
+    assert_eq!(page.run(focus), "b:1");
+    assert_eq!((open(&shown, 0), open(&shown, 1)), (vec![true, false], vec![false]));
+    assert_eq!(list(&show(&server, &page, &answer(5.0, &[]))["upstreams"]).len(), 0);
+    let shown = show(&server, &page, &answer(6.0, &[one(&[a])]));
     assert_eq!(open(&shown, 0), [false]);
     checks::quiet(&page);
 }
@@ -193,10 +201,12 @@ fn hostile_names_are_text() {
     page.run("document.querySelector('summary').click()");
     let shown = show(&server, &page, &answer(2.0, &all));
     assert_eq!(shown["upstreams"][0]["hosts"][0]["connections"][0][0], hostile);
-    let markup = "return [typeof owned, document.querySelectorAll('img, main script, main b b').length]";
+    let markup =
+        "return [typeof owned, document.querySelectorAll('img, main script, main b b').length]";
     assert_eq!(page.run(markup), json!(["undefined", 0]));
     // Even a mistake in the page could not: Chromium refuses markup from text.
-    let refused = "try { document.querySelector('main').innerHTML = '<i>'; } catch (e) { return e.name }";
+    let refused =
+        "try { document.querySelector('main').innerHTML = '<i>'; } catch (e) { return e.name }";
     checks::quiet(&page);
     assert_eq!(page.run(refused), "TypeError");
     assert_eq!(server.others(), Vec::<String>::new());

@@ -1,6 +1,8 @@
 // All that the page shows, and the answer that it shows, at one moment.
 const all = (node, selector) => [...node.querySelectorAll(selector)];
 const text = (node, selector) => node.querySelector(selector)?.textContent;
+const fill = (node) => ['backgroundColor', 'backgroundImage'].map((property) =>
+  getComputedStyle(node)[property]).join(' ');
 const width = (node) => node.getBoundingClientRect().width;
 const own = (node) => node.lastElementChild.textContent;
 return {
@@ -16,6 +18,8 @@ return {
     parts: Object.fromEntries(['leased', 'connecting', 'idle'].map((part) => [part, {
       width: width(upstream.querySelector(`.bar .${part}`)),
       count: text(upstream, `.legend .${part} + b`),
+      fill: fill(upstream.querySelector(`.bar .${part}`)),
+      key: fill(upstream.querySelector(`.legend .${part}`)),
     }])),
     figures: Object.fromEntries(all(upstream, '.figure b').map((value) => [value.className,
       value.textContent])),

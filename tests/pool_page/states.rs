@@ -50,7 +50,8 @@ pub fn lively(second: u64) -> Value {
 fn api(second: u64) -> Value {
     let host = |at: u64| {
         let leased = 6 + at + load(second, 19.0 + at as f64, 5) + noise(second + at, 3);
-        let requests = 618_200 - 17_420 * at + sum(second, |s| 900 + load(s, 19.0, 300) + noise(s, 160));
+        let requests =
+            618_200 - 17_420 * at + sum(second, |s| 900 + load(s, 19.0, 300) + noise(s, 160));
         host(&format!("10.0.4.{at}:8080"), "up", 22 - leased, leased, requests)
     };
     let mut api = upstream("api", Some(100), &[host(1), host(2), host(3)]);
@@ -71,16 +72,20 @@ fn search(second: u64) -> Value {
     search["waiting"] = json!(2 + load(second, 11.0, 12) + noise(second, 4));
     search["wait_p50_us"] = json!(8_420.0);
     search["wait_p99_us"] = json!(61_300.0);
-    let opened = 1_260 + sum(second, |s| noise(s, 2));
-    balance(&mut search, opened, &[("lifetime", 240), ("dropped", 37), ("dead", 19)]);
+    // A host goes down: its connections are gone, and those who had them open new ones.
+    let broken = |s: u64| if (24..29).contains(&s) { 90 - noise(s, 30) } else { 0 };
+    let opened = 1_660 + sum(second, |s| noise(s, 2) + broken(s));
+    balance(&mut search, opened, &[("lifetime", 240), ("dropped", 37), ("dead", 389)]);
     search["hosts"][1]["errors"] = json!(316);
     search
 }
 
 fn events(second: u64) -> Value {
     let busy = 2_410_000 + sum(second, |s| 2_700 + load(s, 31.0, 500) + noise(s, 200));
-    let hosts =
-        [host("[fd00::17]:443", "up", 1, 3, busy), host("[fd00::18]:443", "draining", 0, 1, 1_987_320)];
+    let hosts = [
+        host("[fd00::17]:443", "up", 1, 3, busy),
+        host("[fd00::18]:443", "draining", 0, 1, 1_987_320),
+    ];
     let mut events = upstream("events over HTTP/2", None, &hosts);
     events["hosts"][0]["streams"] = json!(200 + load(second, 31.0, 90));
     events["hosts"][1]["streams"] = json!(9);

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{self, Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -32,21 +32,11 @@ impl Browser {
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("pool-page-{}-{number}", process::id()));
         fs::create_dir_all(&folder).unwrap();
-        let mut driver = Command::new("chromedriver")
-            .arg("--port=0")
-            .env("TMPDIR", &folder)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| {
-                panic!("this test needs chromedriver and chromium, see .ci/chromium: {error}")
-            });
-        let lines = BufReader::new(driver.stdout.take().unwrap()).lines();
-        let port = lines.map_while(Result::ok).find_map(|line| {
-            line.split_once("successfully on port ")?.1.trim_end_matches('.').parse().ok()
-        });
-        let mut browser = Self { driver, port: port.unwrap_or(0), session: None, folder };
-        assert_ne!(browser.port, 0, "chromedriver did not say where it listens");
+        // It takes a port that is free for IPv4, and gives up when IPv6's is not.
+        let (driver, port) = (0..20)
+            .find_map(|_| start_driver(&folder))
+            .expect("chromedriver says where it listens");
+        let mut browser = Self { driver, port, session: None, folder };
         // The sandbox needs what root and many containers lack; the pages are our own.
         let arguments = [
             "--headless=new",
@@ -133,6 +123,29 @@ impl Browser {
         reader.read_exact(&mut answer)?;
         String::from_utf8(answer).map_err(std::io::Error::other)
     }
+}
+
+/// A chromedriver and its port; nothing if it found none.
+fn start_driver(folder: &Path) -> Option<(Child, u16)> {
+    let mut driver = Command::new("chromedriver")
+        .arg("--port=0")
+        .env("TMPDIR", folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap_or_else(|error| {
+            panic!("this test needs chromium and chromedriver, see .ci/chromium: {error}")
+        });
+    let lines = BufReader::new(driver.stdout.take().unwrap()).lines();
+    let port = lines.map_while(Result::ok).find_map(|line| {
+        line.split_once("successfully on port ")?.1.trim_end_matches('.').parse().ok()
+    });
+    if port.is_none() {
+        let _ = driver.kill();
+        let _ = driver.wait();
+    }
+    Some((driver, port?))
 }
 
 impl Drop for Browser {
