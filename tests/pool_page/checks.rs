@@ -125,6 +125,11 @@ fn host_row(host: &Value, shown: &Value) {
         for (row, connection) in rows.iter().zip(right) {
             assert_eq!(row[0], connection["token"]);
             assert_eq!(row[1], connection["state"]);
+            assert_eq!(row[2], duration(connection["age_seconds"].as_f64().unwrap()));
+            match connection["state"] == "idle" {
+                true => assert_eq!(row[3], duration(connection["idle_seconds"].as_f64().unwrap())),
+                false => assert_eq!(row[3], "–"),
+            }
             assert_eq!(row[4], grouped(connection["uses"].as_u64().unwrap()));
         }
     }
@@ -190,6 +195,20 @@ fn grouped(count: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+/// `1.5s`, `21m 38s`, `1h 02m`, `3d 4h`.
+fn duration(seconds: f64) -> String {
+    if seconds < 59.95 {
+        return format!("{seconds:.1}s");
+    }
+    let seconds = seconds.round() as u64;
+    let [minutes, hours] = [seconds / 60, seconds / 3_600];
+    match hours {
+        0 => format!("{minutes}m {:02}s", seconds % 60),
+        1..24 => format!("{hours}h {:02}m", minutes % 60),
+        _ => format!("{}d {}h", hours / 24, hours % 24),
+    }
 }
 
 /// The least and the most microseconds that are shown as `text`.

@@ -9,6 +9,8 @@
   };
   window.clearTimeout = (timer) => timers.delete(timer);
   performance.now = () => now;
+  // In how long each timer runs.
+  window.due = () => [...timers.values()].map(({ at }) => at - now);
   window.advance = (span) => {
     now += span;
     for (const [timer, { call, at }] of [...timers]) {

@@ -3,10 +3,12 @@
 use std::fs;
 use std::path::Path;
 
+use serde_json::json;
+
 use super::checks;
 use super::page::{Clock, Page};
 use super::server::{Reply, Server};
-use super::states::lively;
+use super::states::{answer, host, lively, upstream};
 
 /// A page that has seen `seconds` of the lively state.
 fn after(seconds: u64) -> (Server, Page) {
@@ -32,7 +34,7 @@ fn it_fits_and_is_legible_in_light_and_in_dark() {
         }
     }
     page.run("for (const host of document.querySelectorAll('summary')) host.click()");
-    for width in [320, 360, 500, 859, 861, 1024, 1280, 2560] {
+    for width in [320, 360, 500, 759, 761, 999, 1001, 1280, 2560] {
         checks::fits(&page, width);
     }
     checks::legible(&page);
@@ -56,4 +58,24 @@ fn nothing_moves_between_refreshes() {
             assert_eq!(page.run(places), before, "{width} pixels, second {second}");
         }
     }
+}
+
+#[test]
+fn long_names_and_large_numbers_fit() {
+    let name = "x".repeat(300);
+    let mut one = host(&name, "draining", 99_999, 99_999, 999_999_999_999);
+    one["errors"] = json!(999_999);
+    one["connections"][0]["token"] = json!("ffffffffffffffff-ffffffffffffffff");
+    one["connections"][0]["uses"] = json!(99_999);
+    one["connections"][0]["age_seconds"] = json!(8_630_000.0);
+    let mut one = upstream(&name, Some(1_000_000), &[one]);
+    one["waiting"] = json!(999_999);
+    one["closes"][&name] = json!(999_999_999);
+    let server = Server::start(Reply::Json(answer(1e9, &[one])));
+    let page = Page::open(&server.url(), Clock::Manual);
+    page.run("document.querySelector('summary').click()");
+    for width in [320, 360, 500, 759, 761, 999, 1001, 1280] {
+        checks::fits(&page, width);
+    }
+    checks::live(&page.shown());
 }
