@@ -10,6 +10,8 @@ use serde_json::Value;
 
 const PAGE: &str = include_str!("../../examples/reverse_proxy/pool.html");
 
+const EMPTY: &str = "{\"uptime_seconds\": 1, \"upstreams\": []}";
+
 /// What becomes of those who ask for `pool.json`.
 #[derive(Clone)]
 pub enum Reply {
@@ -114,7 +116,8 @@ impl Inner {
         match reply {
             Reply::Json(json) => answer(&stream, 200, "application/json", &json.to_string()),
             Reply::Text(text) => answer(&stream, 200, "application/json", text),
-            Reply::Status(status) => answer(&stream, status, "text/plain", "no"),
+            // What is said with it could be taken for an answer.
+            Reply::Status(status) => answer(&stream, status, "application/json", EMPTY),
             Reply::Close => {}
             Reply::Hang => self.hanging.lock().unwrap().push(stream),
         }
