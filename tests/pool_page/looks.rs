@@ -34,6 +34,7 @@ fn it_fits_and_is_legible_in_light_and_in_dark() {
         }
     }
     page.run("for (const host of document.querySelectorAll('summary')) host.click()");
+    page.tick();
     for width in [320, 360, 500, 759, 761, 999, 1001, 1280, 2560] {
         checks::fits(&page, width);
     }
@@ -74,6 +75,7 @@ fn long_names_and_large_numbers_fit() {
     let server = Server::start(Reply::Json(answer(1e9, &[one])));
     let page = Page::open(&server.url(), Clock::Manual);
     page.run("document.querySelector('summary').click()");
+    page.tick();
     for width in [320, 360, 500, 759, 761, 999, 1001, 1280] {
         checks::fits(&page, width);
     }

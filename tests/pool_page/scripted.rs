@@ -167,6 +167,8 @@ fn connections_are_listed_by_keyboard() {
     // Each host is one stop of the tabulator.
     page.press("Tab", 9, "");
     page.press("Enter", 13, "\r");
+    // What is opened is filled after that, by a refresh at the latest.
+    page.tick();
     let shown = page.shown();
     let first = &shown["upstreams"][0]["hosts"][0];
     assert_eq!(first["open"], true);
@@ -185,12 +187,14 @@ fn connections_are_listed_by_keyboard() {
     }
     show(&server, &page, &answer(8.0, &[old]));
     page.run("document.querySelector('summary').click()");
+    page.tick();
     agrees(&page.shown());
 
     // Of more than the answer lists, the rest is said.
     let many = upstream("many", None, &[host("a:1", "up", 100, 30, 5)]);
     show(&server, &page, &answer(9.0, &[many]));
     page.run("document.querySelector('summary').click()");
+    page.tick();
     let shown = page.shown();
     agrees(&shown);
     assert_eq!(list(&shown["upstreams"][0]["hosts"][0]["connections"]).len(), 64);
