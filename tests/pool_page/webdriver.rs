@@ -18,8 +18,7 @@ pub struct Browser {
     driver: Child,
     port: u16,
     session: Option<String>,
-    /// Where both keep what they write.
-    folder: PathBuf,
+    _folder: Folder,
 }
 
 impl Browser {
@@ -32,11 +31,12 @@ impl Browser {
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("pool-page-{}-{number}", process::id()));
         fs::create_dir_all(&folder).unwrap();
+        let folder = Folder(folder);
         // It takes a port that is free for IPv4, and gives up when IPv6's is not.
         let (driver, port) = (0..20)
-            .find_map(|_| start_driver(&folder))
+            .find_map(|_| start_driver(&folder.0))
             .expect("chromedriver says where it listens");
-        let mut browser = Self { driver, port, session: None, folder };
+        let mut browser = Self { driver, port, session: None, _folder: folder };
         // The sandbox needs what root and many containers lack; the pages are our own.
         let arguments = [
             "--headless=new",
@@ -156,6 +156,14 @@ impl Drop for Browser {
         }
         let _ = self.driver.kill();
         let _ = self.driver.wait();
-        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Where Chromium and chromedriver keep what they write; removed after their end.
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
     }
 }
