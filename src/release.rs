@@ -100,7 +100,7 @@ impl<K, C> Engine<K, C> {
         // SAFETY: the claim has made the seat ours (S2).
         let record = unsafe { record_of::<K, C>(seat) };
         // That was no use of the connection, and no hit.
-        let base = record.uses_base.get() + 1;
+        let base = record.uses_base.get().wrapping_add(1);
         record.uses_base.set(base);
         self.core.card(index).uses_base.set(base);
         self.counters.vacated.add();

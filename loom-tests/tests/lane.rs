@@ -195,6 +195,39 @@ fn a_miss_is_proved_across_lanes() {
     });
 }
 
+/// One thread puts a connection into the other lane, then leases one in place. Another takes
+/// the ticket of that away as it releases its own, and gets. Who sees the lane empty then
+/// must see the first connection.
+#[test]
+fn who_takes_a_ticket_away_knows_what_the_getter_knew() {
+    check(2, || {
+        let bench = Arc::new(Bench::new(2));
+        choose_lane(0);
+        bench.release(bench.fresh());
+        let [first, second] = std::array::from_fn(|_| bench.fresh());
+        let over = spawn(&bench, move |bench| {
+            choose_lane(0);
+            bench.release(second);
+            let held = bench.get().expect("there are more than getters");
+            bench.release(held);
+        });
+        let prover = spawn(&bench, |bench| {
+            choose_lane(1);
+            let held = bench.get().expect("there are more than getters");
+            bench.release(held);
+        });
+        choose_lane(1);
+        bench.release(first);
+        choose_lane(0);
+        let held = bench.get();
+        choose_lane(1);
+        held.into_iter().for_each(|held| bench.release(held));
+        over.join().unwrap();
+        prover.join().unwrap();
+        bench.account(3);
+    });
+}
+
 /// One thread puts a connection into its lane and says so. Another, which knows that,
 /// takes the only connection of its own lane. Who sees that lane empty must see the
 /// first one as well.
