@@ -76,6 +76,14 @@ impl<B: Body> Draft<B> {
     /// One that was not written after all, whose target was this.
     pub fn back(request: Request<Outgoing<B>>, target: Uri) -> Self {
         let (mut parts, body) = request.into_parts();
+        let written = parts
+            .uri
+            .authority()
+            .filter(|&it| parts.uri.scheme().is_some() && target.authority() != Some(it));
+        // What `into_http2` has made of it.
+        if let Some(host) = written.and_then(|it| HeaderValue::from_str(it.as_str()).ok()) {
+            parts.headers.insert(HOST, host);
+        }
         parts.uri = target;
         Self { parts, body }
     }
@@ -102,7 +110,7 @@ impl<B: Body> Draft<B> {
         Request::from_parts(parts, body)
     }
 
-    /// The request for HTTP/2: the target as a whole.
+    /// The request for HTTP/2: the target as a whole, of the host that `Host` names.
     pub fn into_http2(self, key: &Key) -> Request<Outgoing<B>> {
         let Self { mut parts, body } = self;
         parts.version = Version::HTTP_2;
@@ -111,6 +119,9 @@ impl<B: Body> Draft<B> {
         if uri.authority.as_ref().is_some_and(|written| written.as_str().contains('@')) {
             uri.authority = key.authority().parse().ok();
         }
+        // In HTTP/2 the authority is what `Host` is in HTTP/1, and there must not be two.
+        let host = parts.headers.remove(HOST).and_then(|host| host.to_str().ok()?.parse().ok());
+        uri.authority = host.or(uri.authority);
         parts.uri = Uri::from_parts(uri).unwrap_or_default();
         Request::from_parts(parts, body)
     }
