@@ -52,6 +52,10 @@ impl Identity {
         Self(generate_simple_self_signed([name.to_owned()]).unwrap())
     }
 
+    pub fn pem(&self) -> String {
+        self.0.cert.pem()
+    }
+
     pub fn certificate(&self) -> &[u8] {
         self.0.cert.der()
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use hyper::header::HeaderValue;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Request, Response, StatusCode, Version};
 use slabpool::file::Span;
 use slabpool::http::{Body, Builder, Client, FreshOnly, TlsName};
 use slabpool::{GroupSettings, managed};
@@ -130,7 +130,9 @@ impl Upstream {
             return Err(Failure::new(StatusCode::BAD_GATEWAY, "it has switched protocols"));
         }
         let travel = response.body().travel();
-        if travel.connection.reused {
+        // One that was opened for a client who did not wait for it was idle, but not used.
+        let shared = response.version() == Version::HTTP_2 && travel.connection.reused;
+        if shared || travel.connection.uses > 1 {
             self.tally.reused.add();
         }
         if travel.repeated {
