@@ -83,7 +83,7 @@ async fn the_numbers_of_the_pools_have_their_shape_and_add_up() {
         ["address", "connections", "errors", "health", "idle", "leased", "requests", "streams"];
     assert_eq!(names(host.as_object().unwrap()), expected);
     assert_eq!(host["address"], origin.address.to_string());
-    assert_eq!((&host["health"], &host["requests"]), (&Value::from("up"), &Value::from(3)));
+    assert_eq!((&host["health"], &host["requests"]), (&Value::from("up"), &Value::from(2)));
     let connections = host["connections"].as_array().unwrap();
     assert_eq!(connections.len() as u64, number("idle") + number("leased"));
     let expected = ["age_seconds", "idle_seconds", "state", "token", "uses"];

@@ -91,7 +91,7 @@ impl Trusted {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("slabpool-proxy-test-{}-{number}.pem", std::process::id());
         let path = std::env::temp_dir().join(name);
-        std::fs::write(&path, origin.identity.pem()).unwrap();
+        std::fs::write(&path, origin.identity.0.cert.pem()).unwrap();
         Self(path)
     }
 
@@ -200,6 +200,39 @@ async fn bodies_are_passed_on_as_they_come() {
         assert_eq!(body.collect().await.unwrap().to_bytes(), "two");
         eventually(|| running.proxy.in_flight() == 0).await;
     }
+}
+
+#[tokio::test]
+async fn an_upload_goes_to_the_host_that_there_is() {
+    let (gone, origin) = (Origin::start(Speaks::Http1).await, Origin::start(Speaks::Http1).await);
+    let hosts = format!("hosts: ['{}', '{}']", gone.address, origin.address);
+    drop(gone);
+    let running = Running::start(&format!("upstreams: {{ a: {{ {hosts} }} }}")).await;
+    let client = Asks::new();
+    let sent = "x".repeat(200 * 1024);
+    let hosts = &running.upstream(0).hosts;
+    while hosts[0].errors.get() == 0 || hosts[1].requests.get() < 10 {
+        let request = Request::post(running.uri("/echo")).body(Full::from(sent.clone())).unwrap();
+        let (status, text) = ask(&client, request).await;
+        assert_eq!((status, text.len()), (StatusCode::OK, sent.len()));
+    }
+    assert_eq!(origin.requests() as u64, hosts[1].requests.get());
+    assert_eq!(running.upstream(0).tally.errors.get(), 0);
+}
+
+#[tokio::test]
+async fn an_upload_that_is_broken_off_is_not_the_hosts_fault() {
+    let origin = Origin::start(Speaks::Http1).await;
+    let running = before(&origin, "").await;
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    let head = b"POST /echo HTTP/1.1\r\nhost: any\r\ncontent-length: 100000\r\n\r\nhalf";
+    stream.write_all(head).await.unwrap();
+    eventually(|| origin.requests() == 1).await;
+    drop(stream);
+    eventually(|| running.proxy.in_flight() == 0).await;
+    let host = &running.upstream(0).hosts[0];
+    assert_eq!(host.errors.get(), 0);
+    origin.until_open(0).await;
 }
 
 #[tokio::test]

@@ -78,7 +78,7 @@ fn tell(proxy: &Proxy) {
             ("proxy_errors_total", &tally.errors),
             ("proxy_reused_total", &tally.reused),
             ("proxy_repeated_total", &tally.repeated),
-            ("proxy_moved_total", &tally.moved),
+            ("proxy_failed_attempts_total", &tally.failed),
         ] {
             counter!(metric, "upstream" => name.clone()).absolute(count.get());
         }
@@ -103,8 +103,11 @@ fn describe() {
         ("proxy_errors_total", "Requests answered with an error of the proxy's"),
         ("proxy_reused_total", "Answers over a connection that had been used before"),
         ("proxy_repeated_total", "Requests sent again, because a connection had died"),
-        ("proxy_moved_total", "Requests that went to another host after one had failed"),
-        ("proxy_host_requests_total", "Requests sent to the host, or tried to"),
+        (
+            "proxy_failed_attempts_total",
+            "Attempts that have failed; most requests went on to another host",
+        ),
+        ("proxy_host_requests_total", "Requests that the host has answered, or failed to"),
         ("proxy_host_errors_total", "Of these, those that it has not answered, or not to the end"),
     ] {
         describe_counter!(name, text);

@@ -1,5 +1,7 @@
 //! Why a request has no answer from an upstream, and what its client is told.
 
+use std::error::Error as _;
+
 use bytes::Bytes;
 use http_body_util::{Either, Full};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
@@ -15,6 +17,12 @@ use super::host::Host;
 pub struct Failure {
     status: StatusCode,
     text: String,
+}
+
+/// Whether the client has broken off the request's body, so that the host is not to blame.
+pub fn is_of_client(error: &Error) -> bool {
+    let error = error.source().and_then(|source| source.downcast_ref::<hyper::Error>());
+    error.is_some_and(hyper::Error::is_user)
 }
 
 impl Failure {
@@ -37,6 +45,7 @@ impl Failure {
             // All its connections are in use, or it is out of service.
             Some(_) => StatusCode::SERVICE_UNAVAILABLE,
             None if error.is_timeout() => StatusCode::GATEWAY_TIMEOUT,
+            None if is_of_client(error) => StatusCode::BAD_REQUEST,
             None => StatusCode::BAD_GATEWAY,
         };
         Self::new(status, format_args!("host {}: {error}", host.address))

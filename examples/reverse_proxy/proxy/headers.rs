@@ -1,20 +1,26 @@
 //! What changes in a message on its way through the proxy.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
-use bytes::Bytes;
 use http_body_util::{BodyExt, Either, Full};
 use hyper::body::{Body, Incoming};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::Extensions;
 use hyper::http::request::Parts;
+use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Request, Response, StatusCode, Version};
+use tokio::time::timeout;
 
 use super::RequestBody;
 use super::failure::Failure;
+use super::lent::Lent;
 
 /// The longest body that is kept in memory, to be repeated if need be.
 const REPEATABLE_BYTES_MAX: u64 = 64 * 1024;
+
+/// How long a client may take to send it.
+const SHORT_BODY_WAIT: Duration = Duration::from_secs(30);
 
 /// What concerns one connection only, and not the next one. So does whatever
 /// `Connection` names.
@@ -69,13 +75,19 @@ pub async fn to_upstream(
     parts.extensions = Extensions::new();
     let short = body.size_hint().upper().is_some_and(|bytes| bytes <= REPEATABLE_BYTES_MAX);
     let body = if short {
-        let collected = body.collect().await;
+        let collected = timeout(SHORT_BODY_WAIT, body.collect()).await;
+        let collected = collected.map_err(|_elapsed| late_body())?;
         let collected = collected.map_err(|error| Failure::new(StatusCode::BAD_REQUEST, error))?;
         Either::Left(Full::new(collected.to_bytes()))
     } else {
-        Either::Right(body)
+        Either::Right(Lent::new(body))
     };
     Ok(Request::from_parts(parts, body))
+}
+
+fn late_body() -> Failure {
+    let text = format!("the request's body did not come within {SHORT_BODY_WAIT:?}");
+    Failure::new(StatusCode::REQUEST_TIMEOUT, text)
 }
 
 /// What would make something else of a connection than HTTP.
@@ -96,20 +108,27 @@ pub fn is_repeatable(request: &Request<RequestBody>) -> bool {
     request.method().is_idempotent() && matches!(request.body(), Either::Left(_))
 }
 
-/// The same request again, if its body is in memory.
-pub fn copy(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-    let body = copy_body(request.body())?;
-    let mut copy = Request::new(body);
+/// The same request again. Its body is the same one, if it is not in memory: whether it still
+/// can be sent is for [`is_whole`] to say.
+pub fn copy(request: &Request<RequestBody>) -> Request<RequestBody> {
+    let mut copy = Request::new(request.body().clone());
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
     *copy.headers_mut() = request.headers().clone();
-    Some(copy)
+    copy
+}
+
+/// Whether nothing is missing of the body.
+pub fn is_whole(request: &Request<RequestBody>) -> bool {
+    match request.body() {
+        Either::Left(_) => true,
+        Either::Right(lent) => lent.is_whole(),
+    }
 }
 
 /// The same body again, if it is in memory.
 pub fn copy_body(body: &RequestBody) -> Option<RequestBody> {
-    let Either::Left(body) = body else { return None };
-    Some(Either::<Full<Bytes>, Incoming>::Left(body.clone()))
+    matches!(body, Either::Left(_)).then(|| body.clone())
 }
 
 /// The answer as the client gets it.
@@ -123,9 +142,8 @@ pub fn to_client<B>(response: Response<B>) -> Response<B> {
 }
 
 /// The path and query that a request asks for.
-pub fn path_of(parts: &Parts) -> hyper::http::uri::PathAndQuery {
-    let path = parts.uri.path_and_query().cloned();
-    path.unwrap_or(hyper::http::uri::PathAndQuery::from_static("/"))
+pub fn path_of(parts: &Parts) -> PathAndQuery {
+    parts.uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"))
 }
 
 fn strip(headers: &mut HeaderMap) {

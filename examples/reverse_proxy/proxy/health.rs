@@ -22,7 +22,10 @@ use super::{Proxy, RequestBody};
 pub fn look_after(proxy: &Proxy) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     for upstream in proxy.upstreams() {
-        tasks.spawn(Arc::clone(upstream).prewarm());
+        for host in &upstream.hosts {
+            let (upstream, host) = (Arc::clone(upstream), Arc::clone(host));
+            tasks.spawn(async move { upstream.prewarm(&host).await });
+        }
         let Some(health) = &upstream.service.health else { continue };
         for host in &upstream.hosts {
             // It was built from the same settings as the upstream was.

@@ -14,6 +14,8 @@ pub struct Host {
     pub address: String,
     /// Its group in the pool.
     pub key: Key,
+    /// Requests that it has begun to answer, and those of the `errors`. Those that are turned
+    /// away before they reach it are none.
     pub requests: Counter,
     /// Requests that it has not answered, and answers that broke off.
     pub errors: Counter,

@@ -32,6 +32,7 @@ mod failure;
 mod headers;
 mod health;
 mod host;
+mod lent;
 mod relay;
 mod reload;
 mod server;
@@ -56,14 +57,15 @@ use config::{Config, Error, Route};
 use exposition::Exposition;
 use failure::Failure;
 use host::Counter;
+use lent::Lent;
 use relay::Relay;
 
 pub use host::Host;
 pub use server::{End, serve};
 pub use upstream::Upstream;
 
-/// What goes to an upstream: a body that can be repeated, or one that cannot.
-pub type RequestBody = Either<Full<Bytes>, Incoming>;
+/// What goes to an upstream: a body that can be repeated, or one that is passed on as it comes.
+pub type RequestBody = Either<Full<Bytes>, Lent>;
 
 /// What goes to a client: an upstream's answer, or a text of our own.
 pub type ResponseBody = Either<Relay, Full<Bytes>>;

@@ -8,11 +8,11 @@ use hdrhistogram::Histogram;
 use hyper::header::HeaderValue;
 use hyper::{Request, Response, StatusCode, Version};
 use slabpool::file::Span;
-use slabpool::http::{Body, Builder, Client, FreshOnly, TlsName};
+use slabpool::http::{Body, Builder, Client, Error as ClientError, FreshOnly, TlsName};
 use slabpool::{GroupSettings, managed};
 
 use super::config::{Error, Health, Service};
-use super::failure::Failure;
+use super::failure::{Failure, is_of_client};
 use super::host::{Counter, Host, Load, Lots, choose};
 use super::{RequestBody, headers, tls};
 
@@ -81,7 +81,7 @@ impl Upstream {
     ///
     /// A request that gets no connection goes to another host, and so does one that fails on
     /// a connection, if it may be repeated. Each host gets one try, and one of them a second
-    /// one. Bodies that are not in memory go to one host only.
+    /// one.
     ///
     /// # Cancel safety
     ///
@@ -98,24 +98,30 @@ impl Upstream {
             };
             let copy = headers::copy(&request);
             let load = Load::on(host);
-            host.requests.add();
             let error = match self.client.request(self.addressed(request, host)).await {
                 Ok(response) => return self.answered(response, load),
                 Err(error) => error,
             };
             failed.push(&host.address);
-            // Nobody is to blame if all connections are in use.
-            let waited_in_vain = error.as_acquire().is_some() && !error.is_connect();
-            if !waited_in_vain {
-                host.errors.add();
+            self.count(host, &error);
+            // The time of the request is over, or it may have reached the host.
+            let lost = error.is_timeout() || error.was_sent() && !repeatable;
+            if lost || !headers::is_whole(&copy) || failed.len() > self.hosts.len() {
+                return Err(Failure::of(host, &error));
             }
-            let may_move = !error.was_sent() && !error.is_timeout()
-                || repeatable && error.was_sent() && !error.is_timeout();
-            match copy {
-                Some(again) if may_move && failed.len() <= self.hosts.len() => request = again,
-                _ => return Err(Failure::of(host, &error)),
-            }
-            self.tally.moved.add();
+            request = copy;
+        }
+    }
+
+    fn count(&self, host: &Host, error: &ClientError) {
+        // Nobody is to blame if all connections are in use, or it is known to be down.
+        if error.as_acquire().is_some() && !error.is_connect() {
+            return;
+        }
+        host.requests.add();
+        self.tally.failed.add();
+        if !is_of_client(error) {
+            host.errors.add();
         }
     }
 
@@ -124,6 +130,7 @@ impl Upstream {
         response: Response<Body>,
         load: Load,
     ) -> Result<(Response<Body>, Load), Failure> {
+        load.host().requests.add();
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             // Nobody asked: `Upgrade` is not passed on.
             load.host().errors.add();
@@ -166,15 +173,13 @@ impl Upstream {
         Request::from_parts(parts, body)
     }
 
-    /// Opens so many connections to each host as are to be kept. Those that fail are opened
-    /// when they are needed.
-    pub async fn prewarm(self: Arc<Self>) {
+    /// Opens so many connections to a host as are to be kept. Those that fail are opened when
+    /// they are needed.
+    pub async fn prewarm(&self, host: &Host) {
         let Ok(service) = self.service.upstream() else { return };
-        for host in &self.hosts {
-            let wanted = service.pool_of(&host.address).min_connections.unwrap_or_default();
-            if wanted > 0 {
-                _ = self.client.pool().prewarm(&host.key, wanted).await;
-            }
+        let wanted = service.pool_of(&host.address).min_connections.unwrap_or_default();
+        if wanted > 0 {
+            _ = self.client.pool().prewarm(&host.key, wanted).await;
         }
     }
 }
@@ -257,8 +262,8 @@ pub struct Tally {
     pub reused: Counter,
     /// Requests sent once more, because a connection had died under them.
     pub repeated: Counter,
-    /// Requests sent once more, to another host where there is one.
-    pub moved: Counter,
+    /// Attempts that have failed. Most requests have gone to another host after that.
+    pub failed: Counter,
     /// Microseconds from a request's head to its answer's.
     latency: Mutex<Histogram<u64>>,
 }
@@ -271,7 +276,7 @@ impl Tally {
             errors: Counter::default(),
             reused: Counter::default(),
             repeated: Counter::default(),
-            moved: Counter::default(),
+            failed: Counter::default(),
             latency: Mutex::new(latency.expect("the bounds are possible")),
         }
     }
