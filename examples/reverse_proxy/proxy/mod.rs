@@ -4,11 +4,11 @@
 //! |---|---|
 //! | [`config`] | what is set, and whether it is possible |
 //! | [`server`] | the side that clients connect to, and the end |
-//! | [`headers`] | what changes in a message on its way |
-//! | [`upstream`] | hosts that serve the same, and the pool of connections to them |
+//! | [`headers`], [`lent`] | what changes in a message on its way; bodies that can be sent again |
+//! | [`upstream`], [`tls`] | hosts that serve the same, and the pool of connections to them |
 //! | [`host`] | which of them gets a request |
 //! | [`health`] | who is in service |
-//! | [`relay`] | the answer on its way to the client |
+//! | [`relay`], [`failure`] | the answer on its way to the client, or one of our own |
 //! | [`admin`] | pages for those who look after it: [`view`], [`exposition`] |
 //! | [`reload`] | settings that change while it runs |
 //!

@@ -199,7 +199,7 @@ fn client(service: &Service) -> Result<Client<RequestBody>, Error> {
     if !own.is_empty() {
         let settings = move |key: &_| {
             let found = own.iter().find(|(host, _)| host == key);
-            found.map_or_else(GroupSettings::new, |(_, settings)| settings.clone())
+            found.map_or_else(GroupSettings::new, |(_, settings)| *settings)
         };
         builder = builder.pool(|it| it.settings(|core| core.group_settings(settings)));
     }
