@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::origin::{BOTH, Origin, Speaks};
+use crate::proxy::config::Config;
 use crate::support::{PATIENCE, Running, ask, eventually, get, read_message};
 
 type Asks = Client<Full<Bytes>>;
@@ -249,20 +250,32 @@ async fn a_client_that_leaves_a_stream_leaves_the_others() {
 }
 
 #[tokio::test]
-async fn what_takes_too_long_is_given_up() {
+async fn an_answer_that_takes_too_long_is_given_up() {
     let origin = Origin::start(Speaks::Http1).await;
     let running = before(&origin, "response_timeout: 20ms").await;
     let (status, text) = get(&Asks::new(), &running.uri("/hold")).await;
     assert_eq!(status, StatusCode::GATEWAY_TIMEOUT);
     assert!(text.contains("within 20ms"), "{text}");
-    assert_eq!(origin.requests(), 1, "not sent again");
-    let pool =
-        "connection_pool: { max_connections: 1, acquire_timeout: 20ms, connect_timeout: 20ms }";
+    assert!(origin.requests() <= 1, "not sent again");
+}
+
+#[tokio::test]
+async fn who_waits_too_long_for_a_connection_is_told() {
+    let origin = Origin::start(Speaks::Http1).await;
+    let pool = "connection_pool: { max_connections: 1, acquire_timeout: 20 }";
     let running = before(&origin, pool).await;
-    let _asking = held(&origin, &running, 1).await;
+    let mut asking = held(&origin, &running, 1).await;
+    let hosts = format!("hosts: ['localhost:{}']", origin.address.port());
+    let pool = "{ max_connections: 1, acquire_timeout: 20ms, connect_timeout: 20ms }";
+    let text = format!("upstreams: {{ a: {{ {hosts}, connection_pool: {pool} }} }}");
+    running.proxy.reload(&Config::parse(&text, "yaml").unwrap());
     let (status, text) = get(&Asks::new(), &running.uri("/it")).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(text.contains("no connection within"), "{text}");
+    let host = &running.upstream(0).hosts[0];
+    assert_eq!(host.errors.get(), 0, "it is not to blame");
+    origin.open_gate(1);
+    assert_eq!(asking.join_next().await.unwrap().unwrap(), StatusCode::OK);
 }
 
 #[tokio::test]
