@@ -192,7 +192,7 @@ async fn there_are_these_pages_and_no_others() {
         assert_eq!((page.status().as_u16(), said), (status, Some(&HeaderValue::from_static(kind))));
         assert_eq!(running.page(path).await.0.as_u16(), status);
     }
-    assert!(running.page("/pool").await.1.contains("/pool.json"));
+    assert!(running.page("/pool").await.1.contains("pool.json"));
     let uri = format!("http://{}/pool.json", running.admin);
     let request = Request::post(uri).body(Full::default()).unwrap();
     assert_eq!(ask(&Client::new(), request).await.0, StatusCode::METHOD_NOT_ALLOWED);

@@ -223,6 +223,24 @@ async fn what_concerns_one_connection_stays_there() {
 }
 
 #[tokio::test]
+async fn whom_a_request_is_for_is_not_in_doubt() {
+    let (mut setup, upstream) = Setup::start("").await;
+    let playing = tokio::spawn(async move {
+        let mut stream = accept(&upstream).await;
+        let request = read_message(&mut stream).await;
+        stream.write_all(OK.as_bytes()).await.unwrap();
+        (request, stream)
+    });
+    let two = GET.replace("\r\n\r\n", "\r\nhost: other\r\n\r\n");
+    assert!(setup.ask(&two).await.starts_with("HTTP/1.1 400 "));
+    let without = GET.replace("\r\n\r\n", "\r\nconnection: host, x-forwarded-for\r\n\r\n");
+    assert!(setup.ask(&without).await.ends_with("\r\n\r\nok"));
+    let (request, _open) = playing.await.unwrap();
+    assert!(request.contains("\r\nhost: any\r\n"), "{request}");
+    assert!(request.contains("\r\nx-forwarded-for: 127.0.0.1\r\n"), "{request}");
+}
+
+#[tokio::test]
 async fn an_upstream_that_refuses_is_named() {
     let (mut setup, upstream) = Setup::start("").await;
     let address = upstream.local_addr().unwrap();

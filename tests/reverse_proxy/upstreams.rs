@@ -204,6 +204,19 @@ async fn bodies_are_passed_on_as_they_come() {
 }
 
 #[tokio::test]
+async fn trailers_are_passed_on_in_http2() {
+    let origin = Origin::start(Speaks::Http2).await;
+    let running = before(&origin, "http2: true").await;
+    let client = Asks::builder().http2_only().build().unwrap();
+    let request = Request::get(running.uri("/halves")).header("te", "trailers");
+    origin.open_gate(1);
+    let response = client.request(request.body(Full::default()).unwrap()).await.unwrap();
+    let body = response.into_body().collect().await.unwrap();
+    assert_eq!(body.trailers().unwrap()["x-last"], "words");
+    assert_eq!(body.to_bytes(), "onetwo");
+}
+
+#[tokio::test]
 async fn an_upload_goes_to_the_host_that_there_is() {
     let (gone, origin) = (Origin::start(Speaks::Http1).await, Origin::start(Speaks::Http1).await);
     let hosts = format!("hosts: ['{}', '{}']", gone.address, origin.address);

@@ -57,6 +57,10 @@ pub async fn to_upstream(
     client: IpAddr,
 ) -> Result<Request<RequestBody>, Failure> {
     refuse_others(&request)?;
+    if request.headers().get_all(header::HOST).iter().nth(1).is_some() {
+        // Somebody behind us might go by the other one.
+        return Err(Failure::new(StatusCode::BAD_REQUEST, "there is more than one Host"));
+    }
     let (mut parts, body) = request.into_parts();
     let via = via(parts.version);
     // What the target says goes before what the header says.
@@ -64,7 +68,13 @@ pub async fn to_upstream(
         let bare = authority.as_str().rsplit('@').next().unwrap_or_default();
         parts.headers.insert(header::HOST, value(bare)?);
     }
+    let te = parts.headers.get(header::TE);
+    let takes_trailers = te.is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
     strip(&mut parts.headers);
+    if takes_trailers {
+        // HTTP/2 has them in any case, but there are servers that insist on it.
+        parts.headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
     // hyper writes it again, from the body itself, and has asked for the body.
     parts.headers.remove(header::CONTENT_LENGTH);
     parts.headers.remove(header::EXPECT);
@@ -151,7 +161,8 @@ fn strip(headers: &mut HeaderMap) {
     if headers.contains_key(header::TRANSFER_ENCODING) {
         headers.remove(header::CONTENT_LENGTH);
     }
-    let named: Vec<String> = tokens(headers).collect();
+    // Without `Host` it would be a request for somebody else.
+    let named: Vec<String> = tokens(headers).filter(|name| name != "host").collect();
     for name in named {
         headers.remove(name);
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use hyper::header::HeaderValue;
+use hyper::header::{HeaderValue, TE};
 use hyper::{Request, Response, StatusCode, Version};
 use slabpool::file::Span;
 use slabpool::http::{Body, Builder, Client, Error as ClientError, FreshOnly, TlsName};
@@ -164,6 +164,10 @@ impl Upstream {
         let repeatable = headers::is_repeatable(&request);
         let (mut parts, body) = request.into_parts();
         parts.uri = host.target(headers::path_of(&parts));
+        if self.service.http2 != Some(true) {
+            // It would concern the connection of HTTP/1.
+            parts.headers.remove(TE);
+        }
         if let Some(name) = &self.tls_name {
             parts.extensions.insert(name.clone());
         }

@@ -36,7 +36,7 @@ pub struct UpstreamView {
     pub waiting: usize,
     /// Times that a request got a connection, or a stream of one.
     pub acquired: u64,
-    /// Of these, those whose connection had been used before.
+    /// Of these, those whose connection was there before.
     pub reused: u64,
     pub opened: u64,
     /// Times that none was there at once.

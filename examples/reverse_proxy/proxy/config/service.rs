@@ -49,8 +49,8 @@ pub struct Service {
     /// How long a host may take until its answer begins. Default: 60 s.
     #[serde(default)]
     pub response_timeout: Option<Span>,
-    /// Requests that may not be sent twice get a connection of HTTP/1.1 that is new. It costs
-    /// a connect each, for hosts that close idle connections without a word.
+    /// Requests that may not be sent twice get a new connection, and have it alone. It costs a
+    /// connect each, for hosts that close idle connections without a word.
     #[serde(default)]
     pub careful: bool,
 }
