@@ -10,8 +10,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Channel};
-use hyper::body::Incoming;
+use http_body_util::BodyExt;
+use hyper::body::{Body, Frame, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -150,18 +150,35 @@ where
 async fn answer(
     request: Request<Incoming>,
     delay: Duration,
-) -> Result<Response<Channel<Bytes>>, hyper::Error> {
+) -> Result<Response<Late>, hyper::Error> {
     let (head, body) = request.into_parts();
     let received = body.collect().await?.to_bytes();
     let text = echo(head.method.as_str(), head.uri.path(), &received);
     pause(delay).await;
-    let (mut sender, body) = Channel::<Bytes, Infallible>::new(1);
-    tokio::spawn(async move {
-        pause(delay).await;
-        // Fails if nobody reads it any more.
-        _ = sender.send_data(text).await;
-    });
-    Ok(Response::new(body))
+    let wait = (!delay.is_zero()).then(|| Box::pin(sleep(delay)));
+    Ok(Response::new(Late { wait, text: Some(text) }))
+}
+
+/// A body that comes after a while, when the head has gone.
+struct Late {
+    wait: Option<Pin<Box<Sleep>>>,
+    text: Option<Bytes>,
+}
+
+impl Body for Late {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if let Some(wait) = &mut self.wait {
+            ready!(wait.as_mut().poll(cx));
+            self.wait = None;
+        }
+        Poll::Ready(self.text.take().map(|text| Ok(Frame::data(text))))
+    }
 }
 
 /// Not even a tick, if there is nothing to wait for.
