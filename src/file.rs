@@ -53,9 +53,16 @@ pub use upstream::Upstream;
 /// [`Error`] has the path of the field that is unknown, of the wrong type, or impossible.
 pub fn read<'de, T: DeserializeOwned, D: Deserializer<'de>>(from: D) -> Result<T, Error> {
     serde_path_to_error::deserialize(from).map_err(|error| {
-        let path = error.path().to_string();
-        Error { path, problem: error.into_inner().to_string() }
+        let (path, problem) = (error.path().to_string(), error.inner().to_string());
+        // Some formats begin with where it is, or whose field it is.
+        let bare = problem.split_once(": ").filter(|(head, _)| is_at(&path, head));
+        Error { problem: bare.map_or(problem.as_str(), |(_, bare)| bare).to_owned(), path }
     })
+}
+
+/// Whether a path leads through another one.
+fn is_at(path: &str, parent: &str) -> bool {
+    path.strip_prefix(parent).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
 /// A field that cannot be as the file says.

@@ -163,6 +163,19 @@ fn refused<T: DeserializeOwned + Debug>(text: &str, path: &str, problem: &str) {
     assert!(error.problem.contains(problem), "{error}");
 }
 
+/// Some readers of YAML say where it is as well.
+#[test]
+fn an_error_says_once_where() {
+    for (text, expected) in [
+        ("upstream_service: {}", "upstream_service: missing field `hosts`"),
+        ("upstream_service: { hosts: [], port: 1 }", "upstream_service.hosts: there is none"),
+        ("upstream_service: { hosts: [a], port: 1 }", "upstream_service.port: unknown field"),
+    ] {
+        let error = yaml::<Proxy>(text).unwrap_err().to_string();
+        assert!(error.starts_with(expected), "{error}");
+    }
+}
+
 #[test]
 fn an_error_says_where_and_why() {
     let service = |pool: &str| {

@@ -122,3 +122,12 @@ pub async fn deserter(
     }
     Ok(())
 }
+
+/// What a page says.
+pub async fn fetch(server: SocketAddr, path: &str) -> Result<String, AnyError> {
+    let mut sender = connect(server).await?;
+    let request = Request::builder().uri(path).header(HOST, server.to_string());
+    let response = sender.send_request(request.body(Full::default())?).await?;
+    let body = response.into_body().collect().await?;
+    Ok(String::from_utf8(body.to_bytes().to_vec())?)
+}

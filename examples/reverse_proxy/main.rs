@@ -1,22 +1,31 @@
-//! A small HTTP/1.1 reverse proxy that keeps its upstream connections in a
-//! `slabpool`.
+//! A reverse proxy that keeps its upstream connections in a `slabpool`.
+//!
+//! It speaks HTTP/1.1 and HTTP/2 to its clients, and either of them, over TCP and TLS, to
+//! several upstreams of several hosts each; it balances the load over hosts, checks how they
+//! are, and shows what its pools do. What it can be told is in `proxy.yaml`.
+//!
+//! ```text
+//! cargo run --release --all-features --example reverse_proxy -- --config proxy.yaml
+//! ```
+//!
+//! `--check` reads the file, says what cannot be, and ends. Ctrl-C or SIGTERM end the proxy,
+//! once the running requests are done; SIGHUP reads the file again, for the settings of the
+//! pools.
+//!
+//! Without a file, for two hosts and one more for what asks for the host `shop`:
+//!
+//! ```text
+//! cargo run --release --all-features --example reverse_proxy -- --listen 127.0.0.1:8080 \
+//!     --upstream 127.0.0.1:9001 --upstream 127.0.0.1:9002 --upstream shop=127.0.0.1:9003
+//! ```
 //!
 //! A demonstration that needs nothing else, with upstreams and clients of its own:
 //!
 //! ```text
-//! cargo run --release --example reverse_proxy -- --demo
+//! cargo run --release --all-features --example reverse_proxy -- --demo
 //! ```
 //!
-//! A proxy for two servers, one request to each in turn; Ctrl-C ends it, once the
-//! running requests are done:
-//!
-//! ```text
-//! cargo run --release --example reverse_proxy -- --listen 127.0.0.1:8080 \
-//!     --upstream 127.0.0.1:9001 --upstream 127.0.0.1:9002
-//! ```
-//!
-//! `--upstream shop=127.0.0.1:9003` gets what is for the host `shop`, besides its
-//! turn. For how the pool is used, read `proxy/mod.rs`.
+//! For how the pool is used, read `proxy/mod.rs`.
 
 mod demo;
 mod load;
@@ -24,16 +33,18 @@ mod origin;
 mod proxy;
 mod report;
 
-use std::error::Error;
-use std::net::{AddrParseError, SocketAddr};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::Parser;
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 
-use proxy::{Proxy, Settings, Upstream};
+use origin::AnyError;
+use proxy::config::{Config, Route, Service};
+use proxy::{Proxy, serve};
 
 /// A reverse proxy with pooled upstream connections.
 #[derive(Debug, Parser)]
@@ -41,66 +52,115 @@ struct Arguments {
     /// Start upstreams, a proxy and clients, show what pooling does, and check it.
     #[arg(long, exclusive = true)]
     demo: bool,
-    /// Where to listen for clients.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
-    listen: SocketAddr,
-    /// Where requests go, in turn; with a name, also those for that host.
-    #[arg(long, value_name = "[NAME=]ADDR", value_parser = upstream)]
-    #[arg(required_unless_present = "demo")]
-    upstream: Vec<(String, SocketAddr)>,
-    /// How long an upstream connection may stay idle.
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
-    idle_timeout: u64,
-    /// The most upstream connections in the pool; 0 turns pooling off. Default: a
-    /// fifth of the limit on file descriptors.
-    #[arg(long, value_name = "N")]
-    capacity: Option<usize>,
-    /// How long to wait for a connection to an upstream.
-    #[arg(long, value_name = "SECONDS", default_value_t = 3)]
-    connect_timeout: u64,
-    /// How long running requests may take after Ctrl-C.
-    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
-    drain_timeout: u64,
+    /// What to do, in YAML, TOML or JSON.
+    #[arg(long, value_name = "FILE")]
+    #[arg(required_unless_present_any = ["demo", "upstream"], conflicts_with = "upstream")]
+    config: Option<PathBuf>,
+    /// Read the file, say what cannot be, and end.
+    #[arg(long, requires = "config")]
+    check: bool,
+    /// Where to listen for clients. Goes before what the file says.
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+    /// Where to show /metrics and /pool. Goes before what the file says.
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<SocketAddr>,
+    /// Where requests go, if there is no file; with a name, those for that host.
+    #[arg(long, value_name = "[NAME=]HOST:PORT")]
+    upstream: Vec<String>,
 }
 
-fn upstream(text: &str) -> Result<(String, SocketAddr), AddrParseError> {
-    let (name, address) = text.split_once('=').unwrap_or((text, text));
-    Ok((name.to_owned(), address.parse()?))
+impl Arguments {
+    fn config(&self) -> Result<Config, proxy::config::Error> {
+        let mut config = match &self.config {
+            Some(path) => Config::open(path)?,
+            None => of_hosts(&self.upstream),
+        };
+        config.listen = self.listen.unwrap_or(config.listen);
+        config.admin = self.admin.or(config.admin);
+        config.check()?;
+        Ok(config)
+    }
+}
+
+/// Those with a name are upstreams of their own; the others are one together.
+fn of_hosts(hosts: &[String]) -> Config {
+    let mut config = Config::default();
+    for host in hosts {
+        let (name, host) = host.split_once('=').unwrap_or(("default", host));
+        let service: &mut Service = config.upstreams.entry(name.to_owned()).or_default();
+        service.hosts.push(host.to_owned());
+    }
+    // The default is what is left: it comes last.
+    let mut names: Vec<_> = config.upstreams.keys().cloned().collect();
+    names.sort_by_key(|name| name == "default");
+    for name in names {
+        let host = Some(name.clone()).filter(|name| name != "default");
+        config.routes.push(Route { host, path_prefix: None, upstream: name });
+    }
+    config
 }
 
 #[tokio::main]
-async fn main() -> Result<ExitCode, Box<dyn Error>> {
+async fn main() -> Result<ExitCode, AnyError> {
     let arguments = Arguments::parse();
-    if arguments.demo { demo::run().await } else { serve(arguments).await }
+    if arguments.demo {
+        return demo::run().await;
+    }
+    let proxy = arguments.config().and_then(|config| Ok((Proxy::new(&config)?, config)));
+    let (proxy, config) = match proxy {
+        Ok(built) => built,
+        Err(error) => {
+            let file = arguments.config.as_deref().unwrap_or(Path::new("arguments"));
+            eprintln!("{}: {error}", file.display());
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    if arguments.check {
+        println!("{} upstreams, {} routes", config.upstreams.len(), config.routes.len());
+        return Ok(ExitCode::SUCCESS);
+    }
+    run(arguments, config, Arc::new(proxy)).await
 }
 
-async fn serve(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
-    let settings = Settings {
-        capacity: arguments.capacity,
-        idle_timeout: Duration::from_secs(arguments.idle_timeout),
-        connect_timeout: Duration::from_secs(arguments.connect_timeout),
-        ..Settings::default()
-    };
-    let upstreams = arguments.upstream.into_iter().map(|(name, at)| Upstream::new(name, at));
-    let proxy = Arc::new(Proxy::new(upstreams.collect(), settings)?);
-    let listener = TcpListener::bind(arguments.listen).await?;
+async fn run(
+    arguments: Arguments,
+    config: Config,
+    proxy: Arc<Proxy>,
+) -> Result<ExitCode, AnyError> {
+    let listener = TcpListener::bind(config.listen).await?;
     eprintln!("listening on {}", listener.local_addr()?);
-    let stop = async {
-        if tokio::signal::ctrl_c().await.is_err() {
-            // No signals here: serve until killed.
-            std::future::pending::<()>().await;
+    let admin = match config.admin {
+        Some(address) => Some(TcpListener::bind(address).await?),
+        None => None,
+    };
+    if let Some(admin) = &admin {
+        eprintln!("see http://{}/pool", admin.local_addr()?);
+    }
+    let (mut interrupt, mut terminate) =
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let mut hangup = signal(SignalKind::hangup())?;
+    let reloading = Arc::clone(&proxy);
+    let stop = async move {
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => break,
+                _ = terminate.recv() => break,
+                _ = hangup.recv() => match arguments.config() {
+                    Ok(config) => reloading.reload(&config).iter().for_each(|it| eprintln!("{it}")),
+                    Err(error) => eprintln!("nothing is changed: {error}"),
+                },
+            }
         }
         eprintln!("waiting for running requests");
     };
-    let drain = Duration::from_secs(arguments.drain_timeout);
-    let end = proxy::serve(Arc::clone(&proxy), listener, stop, drain).await;
+    let end = serve(Arc::clone(&proxy), listener, admin, stop).await;
     if end.cut_off > 0 {
         eprintln!("cut off {} clients", end.cut_off);
     }
-    if !end.drained.is_complete() {
-        eprintln!("{}", end.drained);
+    for drained in end.drained.iter().filter(|drained| !drained.is_complete()) {
+        eprintln!("{drained}");
     }
-    let pooling = if arguments.capacity == Some(0) { "off" } else { "on" };
-    print!("{}", report::table(&[(pooling, &proxy)]));
+    print!("{}", report::table(&[("on", &proxy)]));
     Ok(ExitCode::SUCCESS)
 }

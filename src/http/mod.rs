@@ -128,7 +128,9 @@ impl<B: RequestBody> Client<B> {
     }
 
     /// Sends a request, and returns when the head of its answer is there. The target must be
-    /// whole: `http://` or `https://`, and a host. `Host` is added if it is not there.
+    /// whole: `http://` or `https://`, and a host. `Host` is added if it is not there; if it is,
+    /// the request goes to the host of the target, and asks for that one. In HTTP/2, it
+    /// becomes the `:authority`.
     ///
     /// The connection stays with the [`Body`] of the answer. An upgrade
     /// (`101 Switching Protocols`) takes its connection out of the pool: see

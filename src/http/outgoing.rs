@@ -76,6 +76,14 @@ impl<B: Body> Draft<B> {
     /// One that was not written after all, whose target was this.
     pub fn back(request: Request<Outgoing<B>>, target: Uri) -> Self {
         let (mut parts, body) = request.into_parts();
+        let written = parts
+            .uri
+            .authority()
+            .filter(|&it| parts.uri.scheme().is_some() && target.authority() != Some(it));
+        // What `into_http2` has made of it.
+        if let Some(host) = written.and_then(|it| HeaderValue::from_str(it.as_str()).ok()) {
+            parts.headers.insert(HOST, host);
+        }
         parts.uri = target;
         Self { parts, body }
     }
@@ -102,7 +110,7 @@ impl<B: Body> Draft<B> {
         Request::from_parts(parts, body)
     }
 
-    /// The request for HTTP/2: the target as a whole.
+    /// The request for HTTP/2: the target as a whole, of the host that `Host` names.
     pub fn into_http2(self, key: &Key) -> Request<Outgoing<B>> {
         let Self { mut parts, body } = self;
         parts.version = Version::HTTP_2;
@@ -111,7 +119,65 @@ impl<B: Body> Draft<B> {
         if uri.authority.as_ref().is_some_and(|written| written.as_str().contains('@')) {
             uri.authority = key.authority().parse().ok();
         }
+        // In HTTP/2 the authority is what `Host` is in HTTP/1, and there must not be two.
+        let host = parts.headers.remove(HOST).and_then(|host| host.to_str().ok()?.parse().ok());
+        uri.authority = host.or(uri.authority);
         parts.uri = Uri::from_parts(uri).unwrap_or_default();
         Request::from_parts(parts, body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::Request;
+    use http::header::HOST;
+
+    use super::{Draft, Key};
+
+    #[derive(Debug)]
+    struct Nothing;
+
+    impl http_body::Body for Nothing {
+        type Data = Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
+            std::task::Poll::Ready(None)
+        }
+    }
+
+    fn draft(host: Option<&str>) -> Draft<Nothing> {
+        let mut request = Request::get("http://u:p@10.0.0.1:80/x").body(Nothing).unwrap();
+        if let Some(host) = host {
+            request.headers_mut().insert(HOST, host.parse().unwrap());
+        }
+        Draft::of(request)
+    }
+
+    #[test]
+    fn the_host_that_is_named_is_the_authority() {
+        let target = "http://u:p@10.0.0.1:80/x".parse().unwrap();
+        let key = Key::of(&target).unwrap();
+        for (named, expected) in
+            [(Some("a.example:81"), "a.example:81"), (None, "10.0.0.1"), (Some("a b"), "10.0.0.1")]
+        {
+            let request = draft(named).into_http2(&key);
+            assert_eq!(request.uri().to_string(), format!("http://{expected}/x"));
+            assert!(!request.headers().contains_key(HOST));
+            // Not written after all, and sent again, in whatever version.
+            let again = Draft::back(request, target.clone()).into_http2(&key);
+            assert_eq!(again.uri().authority().unwrap(), expected);
+            let again = Draft::back(again, target.clone());
+            assert_eq!(again.parts.uri, target);
+            let request = again.into_http1(&key);
+            assert_eq!(
+                (request.uri(), &request.headers()[HOST]),
+                (&"/x".parse().unwrap(), &expected.parse().unwrap())
+            );
+        }
     }
 }

@@ -45,7 +45,7 @@ static LAST: HeaderName = HeaderName::from_static("x-last");
 pub const BOTH: Speaks = Speaks::Tls(&["h2", "http/1.1"]);
 
 /// A certificate, with its key.
-pub struct Identity(CertifiedKey<KeyPair>);
+pub struct Identity(pub CertifiedKey<KeyPair>);
 
 impl Identity {
     pub fn new(name: &str) -> Self {

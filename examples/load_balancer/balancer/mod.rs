@@ -13,16 +13,11 @@
 //!   fails on a connection does so if it may be repeated, or was not sent at all. Each host
 //!   gets one try, and one of them a second one.
 //! * A connection goes back to the pool only when the answer was read to its end ([`relay`]).
-//!
-//! What changes in a message on its way, and how an answer is passed on, is the same as in
-//! the example `reverse_proxy`, whose files these are.
 
 mod connection;
-#[path = "../../reverse_proxy/proxy/headers.rs"]
 mod headers;
 mod health;
 mod host;
-#[path = "../../reverse_proxy/proxy/relay.rs"]
 mod relay;
 mod server;
 

@@ -1,21 +1,26 @@
 //! What changes in a message on its way through the proxy.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
+use std::time::Duration;
 
-use bytes::Bytes;
 use http_body_util::{BodyExt, Either, Full};
 use hyper::body::{Body, Incoming};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::http::Extensions;
+use hyper::http::request::Parts;
 use hyper::http::uri::PathAndQuery;
-use hyper::{Method, Request, Response, StatusCode, Uri, Version};
-use slabpool::KeepAlive;
+use hyper::{Method, Request, Response, StatusCode, Version};
+use tokio::time::timeout;
 
-use super::{Failure, RequestBody};
+use super::RequestBody;
+use super::failure::Failure;
+use super::lent::Lent;
 
 /// The longest body that is kept in memory, to be repeated if need be.
 const REPEATABLE_BYTES_MAX: u64 = 64 * 1024;
 
-static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+/// How long a client may take to send it.
+const SHORT_BODY_WAIT: Duration = Duration::from_secs(30);
 
 /// What concerns one connection only, and not the next one. So does whatever
 /// `Connection` names.
@@ -33,37 +38,79 @@ static HOP_BY_HOP: [HeaderName; 9] = [
 
 static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The request as the upstream gets it, with a body that can be repeated if it is
-/// short.
+/// Whom a request is for, without the port. Empty, if it does not say.
+pub fn host(request: &Request<Incoming>) -> &str {
+    let written = || request.headers().get(header::HOST)?.to_str().ok();
+    let authority = request.uri().authority().map(|authority| authority.as_str());
+    let host = authority.or_else(written).unwrap_or_default();
+    match host.rsplit_once(':') {
+        // Of an IPv6 address, not what is in the brackets.
+        Some((name, port)) if !port.contains(']') => name,
+        _ => host,
+    }
+}
+
+/// The request as an upstream gets it, but for whose host it goes to. Its body can be
+/// repeated if it is short.
 pub async fn to_upstream(
     request: Request<Incoming>,
     client: IpAddr,
-    upstream: SocketAddr,
 ) -> Result<Request<RequestBody>, Failure> {
-    if request.method() == Method::CONNECT {
-        return Err(Failure::new(StatusCode::NOT_IMPLEMENTED, "CONNECT is not supported"));
+    refuse_others(&request)?;
+    if request.headers().get_all(header::HOST).iter().nth(1).is_some() {
+        // Somebody behind us might go by the other one.
+        return Err(Failure::new(StatusCode::BAD_REQUEST, "there is more than one Host"));
     }
     let (mut parts, body) = request.into_parts();
-    parts.version = Version::HTTP_11;
-    let path = parts.uri.path_and_query().cloned();
-    parts.uri = Uri::from(path.unwrap_or(PathAndQuery::from_static("/")));
+    let via = via(parts.version);
+    // What the target says goes before what the header says.
+    if let Some(authority) = parts.uri.authority() {
+        let bare = authority.as_str().rsplit('@').next().unwrap_or_default();
+        parts.headers.insert(header::HOST, value(bare)?);
+    }
+    let te = parts.headers.get(header::TE);
+    let takes_trailers = te.is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
     strip(&mut parts.headers);
+    if takes_trailers {
+        // HTTP/2 has them in any case, but there are servers that insist on it.
+        parts.headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
     // hyper writes it again, from the body itself, and has asked for the body.
     parts.headers.remove(header::CONTENT_LENGTH);
     parts.headers.remove(header::EXPECT);
-    if !parts.headers.contains_key(header::HOST) {
-        parts.headers.insert(header::HOST, value(upstream));
-    }
-    parts.headers.append(&FORWARDED_FOR, value(client));
+    parts.headers.append(&FORWARDED_FOR, value(&client.to_string())?);
+    parts.headers.append(header::VIA, via);
+    parts.version = Version::HTTP_11;
+    // What hyper has left there is about the client's connection.
+    parts.extensions = Extensions::new();
     let short = body.size_hint().upper().is_some_and(|bytes| bytes <= REPEATABLE_BYTES_MAX);
     let body = if short {
-        let collected = body.collect().await;
+        let collected = timeout(SHORT_BODY_WAIT, body.collect()).await;
+        let collected = collected.map_err(|_elapsed| late_body())?;
         let collected = collected.map_err(|error| Failure::new(StatusCode::BAD_REQUEST, error))?;
         Either::Left(Full::new(collected.to_bytes()))
     } else {
-        Either::Right(body)
+        Either::Right(Lent::new(body))
     };
     Ok(Request::from_parts(parts, body))
+}
+
+fn late_body() -> Failure {
+    let text = format!("the request's body did not come within {SHORT_BODY_WAIT:?}");
+    Failure::new(StatusCode::REQUEST_TIMEOUT, text)
+}
+
+/// What would make something else of a connection than HTTP.
+fn refuse_others(request: &Request<Incoming>) -> Result<(), Failure> {
+    if request.method() == Method::CONNECT {
+        return Err(Failure::new(StatusCode::NOT_IMPLEMENTED, "CONNECT is not passed on"));
+    }
+    // Who offers HTTP/2 is as well served without.
+    let upgrade = request.headers().get(header::UPGRADE);
+    if upgrade.is_some_and(|to| !to.as_bytes().eq_ignore_ascii_case(b"h2c")) {
+        return Err(Failure::new(StatusCode::NOT_IMPLEMENTED, "upgrades are not passed on"));
+    }
+    Ok(())
 }
 
 /// Whether to send the request twice does no more than to send it once.
@@ -71,36 +118,42 @@ pub fn is_repeatable(request: &Request<RequestBody>) -> bool {
     request.method().is_idempotent() && matches!(request.body(), Either::Left(_))
 }
 
-/// The same request again, if it may be repeated.
-pub fn copy(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-    let Either::Left(body) = request.body() else { return None };
-    if !is_repeatable(request) {
-        return None;
-    }
-    let mut copy = Request::new(Either::<Full<Bytes>, Incoming>::Left(body.clone()));
+/// The same request again. Its body is the same one, if it is not in memory: whether it still
+/// can be sent is for [`is_whole`] to say.
+pub fn copy(request: &Request<RequestBody>) -> Request<RequestBody> {
+    let mut copy = Request::new(request.body().clone());
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
     *copy.headers_mut() = request.headers().clone();
-    Some(copy)
+    copy
 }
 
-/// How long the upstream keeps its connection open after this answer, as far as it says;
-/// `None` if it closes it.
-pub fn keep_alive<B>(response: &Response<B>) -> Option<KeepAlive> {
-    let says = |word: &str| tokens(response.headers()).any(|token| token == word);
-    let keeps = match response.version() {
-        Version::HTTP_11 => !says("close"),
-        _ => says("keep-alive"),
-    };
-    let lines = response.headers().get_all(&KEEP_ALIVE).iter();
-    keeps.then(|| lines.map(KeepAlive::parse).fold(KeepAlive::default(), KeepAlive::and))
+/// Whether nothing is missing of the body.
+pub fn is_whole(request: &Request<RequestBody>) -> bool {
+    match request.body() {
+        Either::Left(_) => true,
+        Either::Right(lent) => lent.is_whole(),
+    }
+}
+
+/// The same body again, if it is in memory.
+pub fn copy_body(body: &RequestBody) -> Option<RequestBody> {
+    matches!(body, Either::Left(_)).then(|| body.clone())
 }
 
 /// The answer as the client gets it.
-pub fn to_client<B>(mut response: Response<B>) -> Response<B> {
-    strip(response.headers_mut());
-    *response.version_mut() = Version::HTTP_11;
-    response
+pub fn to_client<B>(response: Response<B>) -> Response<B> {
+    let (mut parts, body) = response.into_parts();
+    strip(&mut parts.headers);
+    parts.headers.append(header::VIA, via(parts.version));
+    parts.version = Version::HTTP_11;
+    parts.extensions = Extensions::new();
+    Response::from_parts(parts, body)
+}
+
+/// The path and query that a request asks for.
+pub fn path_of(parts: &Parts) -> PathAndQuery {
+    parts.uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"))
 }
 
 fn strip(headers: &mut HeaderMap) {
@@ -108,7 +161,8 @@ fn strip(headers: &mut HeaderMap) {
     if headers.contains_key(header::TRANSFER_ENCODING) {
         headers.remove(header::CONTENT_LENGTH);
     }
-    let named: Vec<String> = tokens(headers).collect();
+    // Without `Host` it would be a request for somebody else.
+    let named: Vec<String> = tokens(headers).filter(|name| name != "host").collect();
     for name in named {
         headers.remove(name);
     }
@@ -123,6 +177,15 @@ fn tokens(headers: &HeaderMap) -> impl Iterator<Item = String> + '_ {
     values.flat_map(|value| value.split(',')).map(|token| token.trim().to_ascii_lowercase())
 }
 
-fn value(text: impl ToString) -> HeaderValue {
-    HeaderValue::from_str(&text.to_string()).expect("an address is a valid header value")
+/// That a message has come this way, in this version.
+fn via(version: Version) -> HeaderValue {
+    HeaderValue::from_static(match version {
+        Version::HTTP_10 => "1.0 slabpool",
+        Version::HTTP_2 => "2 slabpool",
+        _ => "1.1 slabpool",
+    })
+}
+
+fn value(text: &str) -> Result<HeaderValue, Failure> {
+    HeaderValue::from_str(text).map_err(|error| Failure::new(StatusCode::BAD_REQUEST, error))
 }

@@ -1,64 +1,42 @@
-//! The body of an answer, and the connection that it comes from.
+//! The body of an answer, and what it holds until it is over.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
-use slabpool::KeepAlive;
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use slabpool::http::{Body, Error};
+use tokio::sync::OwnedSemaphorePermit;
 
-use super::connection::Carrier;
+use super::host::Load;
 
-/// An upstream's body on its way to the client. Holds the connection until the body
-/// is over, and only then gives it back.
-///
-/// Dropped before that, because the client went away or one of the connections
-/// broke, it drops the connection as well, which closes it: the rest of this answer
-/// is still to come on it.
+/// A host's answer on its way to the client. The [`Body`] in it holds the connection, and
+/// gives it back at the end; dropped before that, because the client went away, it closes
+/// the connection, or ends the stream of HTTP/2.
 pub struct Relay {
-    body: Incoming,
-    carrier: Option<Carrier>,
-    keep_alive: Option<KeepAlive>,
+    body: Body,
+    load: Load,
+    /// One of the requests that may be under way.
+    _place: OwnedSemaphorePermit,
 }
 
 impl Relay {
-    /// `keep_alive`: how long the upstream keeps the connection open after this answer, if
-    /// it does.
-    pub fn new(body: Incoming, carrier: Carrier, keep_alive: Option<KeepAlive>) -> Self {
-        let mut relay = Self { body, carrier: Some(carrier), keep_alive };
-        if relay.body.is_end_stream() {
-            // To HEAD, for one: no body, and nobody will poll it.
-            relay.finish();
-        }
-        relay
-    }
-
-    fn finish(&mut self) {
-        match (self.carrier.take(), self.keep_alive) {
-            (Some(carrier), Some(keep_alive)) => carrier.release(keep_alive),
-            (Some(carrier), None) => carrier.close(),
-            (None, _) => {}
-        }
+    pub fn new(body: Body, load: Load, place: OwnedSemaphorePermit) -> Self {
+        Self { body, load, _place: place }
     }
 }
 
-impl Body for Relay {
+impl HttpBody for Relay {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         if let Some(Err(_)) = frame {
-            if let Some(carrier) = self.carrier.take() {
-                carrier.tally().errors.add();
-                carrier.close();
-            }
-        } else if frame.is_none() || self.body.is_end_stream() {
-            // The last frame of a known length is the end: hyper does not ask again.
-            self.finish();
+            self.load.host().errors.add();
         }
         Poll::Ready(frame)
     }
