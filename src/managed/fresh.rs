@@ -47,7 +47,7 @@ where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + Sync + ?Sized,
     {
-        let (lease, waited) = self.fresh(key).await?;
+        let (lease, waited) = self.fresh(key, None).await?;
         Ok(Lease::new(lease.held_by(Home::new(self)), waited))
     }
 
@@ -72,19 +72,23 @@ where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + Sync + ?Sized,
     {
-        let (lease, waited) = self.fresh(key).await?;
+        let (lease, waited) = self.fresh(key, None).await?;
         Ok(Lease::new(lease.held_by(Home::new(self.clone())), waited))
     }
 
-    async fn fresh<Q>(&self, key: &Q) -> Result<(LeaseOf<K, M>, Duration), AcquireError<M::Error>>
+    async fn fresh<Q>(
+        &self,
+        key: &Q,
+        timeout: Option<Duration>,
+    ) -> Result<(LeaseOf<K, M>, Duration), AcquireError<M::Error>>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
         let inner = &self.inner;
-        let spell = Spell::of(inner.terms.load().acquire_timeout);
-        let wait = inner.registry.tally.wait(spell, false);
         let group = inner.core.group(key);
+        let spell = inner.spell_for(timeout, group.members());
+        let wait = inner.registry.tally.wait(spell, false);
         let lease = Arc::clone(inner).seek_fresh(group, spell).await;
         let waited = wait.end(lease.as_ref().err());
         Ok((lease?, waited))
@@ -101,7 +105,7 @@ where
         group: Group<K, Slot<M::Connection>>,
         spell: Spell,
     ) -> Result<LeaseOf<K, M>, ErrorOf<K, M>> {
-        let visit = self.registry.visit(group.members());
+        let visit = self.registry.visit(group.members()).map_err(AcquireError::GroupLimits)?;
         self.mind(&group, visit.desk);
         let mut since = Some(spell.start);
         loop {
