@@ -1,5 +1,4 @@
 //! One pool for all hosts of a file, some of which differ.
-#![cfg(all(feature = "serde", feature = "tokio"))]
 
 use slabpool::file::{self, Upstream};
 use slabpool::managed::AcquireError;
