@@ -51,6 +51,59 @@ where
         Ok(Lease::new(lease.held_by(Home::new(self)), waited))
     }
 
+    /// As [`acquire_fresh`](Pool::acquire_fresh), within this time: with zero there is none to
+    /// connect in, and it ends at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Pool::acquire).
+    ///
+    /// # Panics
+    ///
+    /// As [`acquire`](Pool::acquire).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`acquire_fresh`](Pool::acquire_fresh).
+    pub async fn acquire_fresh_timeout<Q>(
+        &self,
+        key: &Q,
+        timeout: Duration,
+    ) -> Result<Pooled<'_, K, M>, AcquireError<M::Error>>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + Sync + ?Sized,
+    {
+        let (lease, waited) = self.fresh(key, Some(timeout)).await?;
+        Ok(Lease::new(lease.held_by(Home::new(self)), waited))
+    }
+
+    /// As [`acquire_fresh_timeout`](Pool::acquire_fresh_timeout), but `'static`.
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Pool::acquire).
+    ///
+    /// # Panics
+    ///
+    /// As [`acquire`](Pool::acquire).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`acquire_fresh`](Pool::acquire_fresh).
+    pub async fn acquire_fresh_timeout_owned<Q>(
+        &self,
+        key: &Q,
+        timeout: Duration,
+    ) -> Result<PooledOwned<K, M>, AcquireError<M::Error>>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + Sync + ?Sized,
+    {
+        let (lease, waited) = self.fresh(key, Some(timeout)).await?;
+        Ok(Lease::new(lease.held_by(Home::new(self.clone())), waited))
+    }
+
     /// As [`acquire_fresh`](Pool::acquire_fresh), but `'static`.
     ///
     /// # Errors
@@ -111,6 +164,11 @@ where
         loop {
             let since = since.take().unwrap_or_else(Instant::now);
             match self.wait(&visit, &group, spell, since, Kind::Fresh).await? {
+                Got::Lease(lease) if lease.meta().reused && spell.is_over() => {
+                    // It would be closed for nobody.
+                    self.pass_on(lease);
+                    return Err(AcquireError::Timeout { waited: spell.waited(), last: None });
+                }
                 Got::Lease(lease) if lease.meta().reused => lease.close(),
                 Got::Lease(lease) => return Ok(lease),
                 Got::Stream(_) => unreachable!("those who share get streams"),

@@ -63,6 +63,11 @@ impl Spell {
         Self { start, end: start.checked_add(timeout.min(for_ever)).unwrap_or(start) }
     }
 
+    /// Whether there is no time left.
+    pub fn is_over(self) -> bool {
+        Instant::now() >= self.end
+    }
+
     pub fn waited(self) -> Duration {
         self.start.elapsed()
     }
