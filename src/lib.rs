@@ -153,7 +153,7 @@ pub mod model {
     pub use crate::managed::channel::{Channel, Channels};
     pub use crate::managed::desk::{Desk, Joins, News, Starving, Ticket as Place, Trade, Way};
     pub use crate::managed::health::{Blow, Policy, Struck, Vitals};
-    pub use crate::managed::limits::Limits;
+    pub use crate::managed::limits::{Limits, Own};
     pub use crate::managed::starved::{Larder, Spot, Starved};
     pub use crate::managed::streams::{Begun, Streams};
     pub use crate::managed::turn::{BYPASS_MAX, Turn};

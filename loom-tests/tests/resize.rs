@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use common::{Ledger, check, pool_of};
 use desk::*;
-use slabpool::model::{Bounds, Joins, News, looks};
+use slabpool::model::{Bounds, Joins, News, Own, looks};
 
 fn bounds(connections: u32) -> Bounds {
     Bounds { connections, connecting: 1, single_flight: false, waiters: 2 }
@@ -136,6 +136,79 @@ fn lowered_against_release() {
         third.join().unwrap();
         assert_eq!(peer.desk.word.load().connections(), 1);
         assert!(looks(&group), "one may stay");
+        free(&peer, false);
+        settle(peer, group, pool, &ledger, 2);
+    });
+}
+
+/// The limits of the pool change, twice, while a peer takes up a desk, with one of its own: in
+/// the end the desk has the last ones, but for that.
+#[test]
+fn the_last_limits_of_the_pool_hold_at_the_desk() {
+    check(3, || {
+        let ledger = Ledger::default();
+        let (pool, group) = pool_of(1, &ledger);
+        let peer = peer(&group, true);
+        let own = Own { waiters: Some(7), ..Own::default() };
+        peer.desk.take_up(1, Some(Box::new(own)), &peer.bounds);
+        // One after the other, as by `Engine::reconfigure_and`; what follows that, not.
+        let turn = Rc::new(loom::sync::Mutex::new(2));
+        let next = {
+            let turn = Rc::clone(&turn);
+            move |peer: &Rc<Peer>| {
+                let mut turn = turn.lock().unwrap();
+                *turn += 1;
+                peer.bounds.store(bounds(*turn));
+                drop(turn);
+                peer.desk.relimit(&peer.bounds);
+            }
+        };
+        let other = spawn(&peer, {
+            let next = next.clone();
+            move |peer| next(&peer)
+        });
+        next(&peer);
+        other.join().unwrap();
+        assert_eq!(peer.desk.limits.load(), Bounds { waiters: 7, ..bounds(4) });
+        free(&peer, false);
+        settle(peer, group, pool, &ledger, 1);
+    });
+}
+
+/// So it is with a release that looks whether its peer has too many: it sees a limit that was
+/// lowered before the heads were raised, or is seen by whoever has lowered it.
+#[test]
+fn lowered_at_the_desk_against_release() {
+    check(3, || {
+        let ledger = Ledger::default();
+        let (pool, group) = pool_of(2, &ledger);
+        let peer = peer(&group, true);
+        peer.bounds.store(bounds(2));
+        peer.desk.take_up(1, None, &peer.bounds);
+        assert!(peer.desk.word.reserve(bounds(2)));
+        peer.desk.word.opened();
+        let shed = |peer: &Rc<Peer>| {
+            let close = |lease: slabpool::PooledOwned<u8, common::Conn>| {
+                lease.close();
+                free(peer, false);
+            };
+            peer.desk.shed(&peer.desk.limits, || peer.group.get_owned(), close);
+        };
+        let (lease, stays) = (group.get_owned().unwrap(), group.get_owned().unwrap());
+        let releaser = spawn(&peer, move |peer| {
+            lease.touch();
+            lease.release();
+            if peer.desk.word.load().is_wanted(peer.desk.limits.connections()) {
+                shed(&peer);
+            }
+        });
+        peer.bounds.store(bounds(1));
+        peer.desk.relimit(&peer.bounds);
+        let _any = looks(&peer.group);
+        shed(&peer);
+        releaser.join().unwrap();
+        assert_eq!(peer.desk.word.load().connections(), 1, "the other one is leased");
+        stays.close();
         free(&peer, false);
         settle(peer, group, pool, &ledger, 2);
     });

@@ -119,18 +119,31 @@ impl ConnectionPool {
         K: Hash + Eq + Send + Sync + 'static,
         C: Send + 'static,
     {
-        let managed = [
+        match self.only_managed() {
+            Some(field) => Err(Error::new(field, ONLY_MANAGED)),
+            None => Ok(self.apply_core(builder)),
+        }
+    }
+
+    /// A field that only a managed pool can heed.
+    pub(super) fn only_managed(&self) -> Option<&'static str> {
+        first_of(&[
             ("max_connections", self.max_connections.is_some()),
             ("max_connecting", self.max_connecting.is_some()),
             ("max_waiters", self.max_waiters.is_some()),
             ("connect_timeout", self.connect_timeout.is_some()),
             ("acquire_timeout", self.acquire_timeout.is_some()),
             ("check_after", self.check_after.is_some()),
-        ];
-        match managed.into_iter().find(|&(_, is_there)| is_there) {
-            Some((field, _)) => Err(Error::new(field, "only a managed pool has it")),
-            None => Ok(self.apply_core(builder)),
-        }
+        ])
+    }
+
+    /// A field that one host of a pool cannot have of its own.
+    pub(super) fn only_whole(&self) -> Option<&'static str> {
+        first_of(&[
+            ("keepalive_pool_size", self.keepalive_pool_size.is_some()),
+            ("lifetime_jitter", self.lifetime_jitter.is_some()),
+            ("check_after", self.check_after.is_some()),
+        ])
     }
 
     fn apply_core<K, C>(&self, mut builder: Builder<K, C>) -> Builder<K, C>
@@ -194,6 +207,31 @@ impl ConnectionPool {
         builder.settings(move |core| pool.apply_core(core))
     }
 
+    /// What is said here of one group of a managed pool, for
+    /// [`group_limits`](crate::managed::Builder::group_limits): `max_connections`,
+    /// `max_connecting`, `max_waiters`, `connect_timeout` and `acquire_timeout`. The rest is in
+    /// [`group_settings`](Self::group_settings).
+    #[cfg(feature = "tokio")]
+    pub fn group_limits(&self) -> crate::managed::GroupLimits {
+        let mut group = crate::managed::GroupLimits::new();
+        if let Some(max_connections) = self.max_connections {
+            group = group.max_connections(max_connections);
+        }
+        if let Some(max_connecting) = self.max_connecting {
+            group = group.max_connecting(max_connecting);
+        }
+        if let Some(max_waiters) = self.max_waiters {
+            group = group.max_waiters(max_waiters);
+        }
+        if let Some(timeout) = self.connect_timeout {
+            group = group.connect_timeout(time(timeout));
+        }
+        if let Some(timeout) = self.acquire_timeout {
+            group = group.acquire_timeout(time(timeout));
+        }
+        group
+    }
+
     /// What is said here of one group, for [`Group::configure`](crate::Group::configure) and
     /// [`Builder::group_settings`]. The capacity is not part of it, nor what
     /// only a managed pool has.
@@ -216,6 +254,12 @@ impl ConnectionPool {
         }
         group
     }
+}
+
+pub(super) const ONLY_MANAGED: &str = "only a managed pool has it";
+
+fn first_of(fields: &[(&'static str, bool)]) -> Option<&'static str> {
+    fields.iter().find(|(_, is_there)| *is_there).map(|(field, _)| *field)
 }
 
 /// For ever is longer than anybody waits.

@@ -3,11 +3,10 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::num::NonZeroU32;
-#[cfg(feature = "rustls")]
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::connector::Connector;
+use super::connector::{Connector, Home};
 use super::key::Key;
 use super::{Client, RequestBody};
 use crate::managed::{self, ConfigError, Pool};
@@ -176,10 +175,19 @@ impl<B: RequestBody> Builder<B> {
             Arc::make_mut(config).alpn_protocols = offers.iter().map(|it| it.to_vec()).collect();
         }
         let versions = speech.versions;
-        let connector = Connector { speech, _body: PhantomData };
+        let home = Home::default();
+        let connector = Connector { speech, home: Arc::clone(&home), _body: PhantomData };
         let pool = pool(Pool::builder(connector));
         // What is dropped is closed, whatever the pool was told: see `held.rs`.
         let pool = pool.settings(|pool| pool.watch()).build()?;
+        // Weak, since the pool has the connector.
+        let inner = Arc::downgrade(&pool.inner);
+        let changed = move |key: &Key| {
+            let pool = inner.upgrade().map(|inner| Pool { inner });
+            pool.into_iter().for_each(|pool| pool.refresh_streams(key));
+        };
+        let bound = home.set(Box::new(changed)).is_ok();
+        debug_assert!(bound, "a client is built once");
         Ok(Client { pool, terms, versions })
     }
 }

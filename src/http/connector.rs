@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::{Arc, OnceLock};
 
 use tokio::net::TcpStream;
 
@@ -9,21 +10,32 @@ use super::RequestBody;
 use super::builder::{Speech, Versions};
 use super::error::ConnectError;
 use super::key::Key;
-use super::upstream::{Sender, Upstream};
+use super::upstream::{Sender, Stream, Upstream};
 use crate::managed::Manager;
+
+/// What a connection tells the pool that it is in, once there is one: that its peer allows
+/// another number of streams.
+pub(super) type Home = Arc<OnceLock<Box<dyn Fn(&Key) + Send + Sync>>>;
 
 /// Opens the connections of a [`Client`](super::Client).
 pub struct Connector<B> {
     pub(super) speech: Speech,
+    pub(super) home: Home,
     pub(super) _body: PhantomData<fn(B)>,
 }
 
 impl<B: RequestBody> Connector<B> {
-    async fn plain(&self, stream: TcpStream) -> Result<Upstream<B>, ConnectError> {
+    async fn plain(&self, key: &Key, stream: TcpStream) -> Result<Upstream<B>, ConnectError> {
         match self.speech.versions {
-            Versions::Http2 => Upstream::http2(stream, &self.speech).await,
+            Versions::Http2 => self.http2(key, stream).await,
             Versions::Any | Versions::Http1 => Upstream::http1(stream).await,
         }
+    }
+
+    async fn http2(&self, key: &Key, stream: impl Stream) -> Result<Upstream<B>, ConnectError> {
+        let (home, key) = (Arc::clone(&self.home), key.clone());
+        let changed = move || home.get().into_iter().for_each(|changed| changed(&key));
+        Upstream::http2(stream, &self.speech, changed).await
     }
 
     #[cfg(feature = "rustls")]
@@ -33,12 +45,10 @@ impl<B: RequestBody> Connector<B> {
         let Some(config) = &self.speech.tls else { return Err(ConnectError::NoTls) };
         let name = ServerName::try_from(key.server_name().to_owned());
         let name = name.map_err(|_| ConnectError::ServerName(key.server_name().to_owned()))?;
-        let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::clone(config));
+        let connector = tokio_rustls::TlsConnector::from(Arc::clone(config));
         let stream = connector.connect(name, stream).await.map_err(ConnectError::Tls)?;
         match (stream.get_ref().1.alpn_protocol(), self.speech.versions) {
-            (Some(b"h2"), Versions::Any | Versions::Http2) => {
-                Upstream::http2(stream, &self.speech).await
-            }
+            (Some(b"h2"), Versions::Any | Versions::Http2) => self.http2(key, stream).await,
             (agreed, Versions::Http2) => Err(ConnectError::NoHttp2(agreed.map(<[u8]>::to_vec))),
             _ => Upstream::http1(stream).await,
         }
@@ -61,7 +71,7 @@ impl<B: RequestBody> Manager<Key> for Connector<B> {
         let stream = TcpStream::connect((key.host(), key.port())).await;
         let stream = stream.map_err(ConnectError::Tcp)?;
         stream.set_nodelay(true).map_err(ConnectError::Tcp)?;
-        if key.is_https() { self.secure(key, stream).await } else { self.plain(stream).await }
+        if key.is_https() { self.secure(key, stream).await } else { self.plain(key, stream).await }
     }
 
     fn streams(&self, upstream: &Upstream<B>) -> u32 {

@@ -25,7 +25,11 @@
 //!   idle no longer than the server's `Keep-Alive` says.
 //! * *A connection of HTTP/2* has as many as the server allows, up to
 //!   [`http2_max_streams`](Builder::http2_max_streams); another one is opened when they are
-//!   used up. A server that goes away (`GOAWAY`) gets no more, and finishes those it has.
+//!   used up. When the server allows more (`SETTINGS`), those who wait have them at once, but
+//!   for a connection that allowed one alone when it was taken, which others have when that
+//!   request ends; when it allows fewer, what is under way goes on. Until it has said how
+//!   many, they are 100.
+//!   A server that goes away (`GOAWAY`) gets no more, and finishes those it has.
 //! * *A connection that dies* while it is idle is noticed, and not used. There is no way to
 //!   know of one whose end is still on its way. A request that fails on it before the first
 //!   byte of an answer is sent once more, on another connection, if it [may](Repeat) be sent
@@ -40,6 +44,7 @@ mod builder;
 mod connector;
 mod error;
 mod exchange;
+mod frames;
 mod held;
 mod key;
 mod outgoing;

@@ -16,6 +16,7 @@ use tokio::task::AbortHandle;
 use super::RequestBody;
 use super::builder::Speech;
 use super::error::ConnectError;
+use super::frames::Heeding;
 use super::outgoing::Outgoing;
 use crate::connection::{Connection, Liveness};
 
@@ -47,13 +48,19 @@ impl<B: RequestBody> Upstream<B> {
         Ok(Self { sender, driver, fate })
     }
 
-    pub(super) async fn http2<S: Stream>(stream: S, speech: &Speech) -> Result<Self, ConnectError> {
+    /// `changed`: the peer allows another number of streams than before.
+    pub(super) async fn http2<S: Stream>(
+        stream: S,
+        speech: &Speech,
+        changed: impl Fn() + Send + Sync + 'static,
+    ) -> Result<Self, ConnectError> {
         let fate = Arc::new(Fate::default());
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder.timer(TokioTimer::new());
         if let Some((interval, timeout)) = speech.http2_ping {
             builder.keep_alive_interval(interval).keep_alive_timeout(timeout);
         }
+        let stream = Heeding::new(stream, &fate);
         let opened = builder.handshake(TokioIo::new(stream)).await;
         let (sender, connection) = opened.map_err(ConnectError::Http)?;
         fate.allow(connection.current_max_send_streams());
@@ -62,9 +69,13 @@ impl<B: RequestBody> Upstream<B> {
             let told = Telling(told);
             let mut connection = pin!(connection);
             _ = poll_fn(|cx| {
+                // First: settings that hold from here on wake it.
+                told.0.note_driver(cx);
                 let ended = connection.as_mut().poll(cx);
-                // As the peer's last SETTINGS have it.
-                told.0.allow(connection.current_max_send_streams());
+                // As the peer's last SETTINGS have it. Who waits for a stream hears of it.
+                if told.0.allow(connection.current_max_send_streams()) {
+                    changed();
+                }
                 ended
             })
             .await;
@@ -123,8 +134,9 @@ impl<B> fmt::Debug for Upstream<B> {
 pub(super) struct Fate {
     /// Whether it has ended, and whom to tell.
     end: Mutex<(bool, Option<Waker>)>,
-    /// How many streams the peer allows. HTTP/2.
+    /// How many streams the peer allows, and the task that reads it. HTTP/2.
     streams: AtomicU32,
+    driver: Mutex<Option<Waker>>,
     /// Whether anything has come since this was last cleared. HTTP/1.
     answered: AtomicBool,
 }
@@ -135,9 +147,29 @@ impl Fate {
         self.streams.load(Ordering::Relaxed)
     }
 
-    fn allow(&self, streams: usize) {
-        // Relaxed: nothing else goes by it.
-        self.streams.store(u32::try_from(streams).unwrap_or(u32::MAX), Ordering::Relaxed);
+    /// True if it were others before. By the task of the connection alone.
+    fn allow(&self, streams: usize) -> bool {
+        let (now, before) = (u32::try_from(streams).unwrap_or(u32::MAX), self.streams());
+        if now != before {
+            // Relaxed: nothing else goes by it. Who is told of it here is told by this thread.
+            self.streams.store(now, Ordering::Relaxed);
+        }
+        now != before
+    }
+
+    fn note_driver(&self, cx: &Context<'_>) {
+        let mut driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner);
+        if driver.as_ref().is_none_or(|driver| !driver.will_wake(cx.waker())) {
+            let before = driver.replace(cx.waker().clone());
+            drop(driver);
+            drop(before);
+        }
+    }
+
+    /// Settings have come: has the task of the connection look what they say.
+    pub fn wake_driver(&self) {
+        let driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        driver.into_iter().for_each(Waker::wake);
     }
 
     /// A request is about to be written.

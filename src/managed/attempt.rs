@@ -69,7 +69,8 @@ where
     }
 
     pub async fn run(mut self) {
-        let connect_timeout = self.inner.terms.load().connect_timeout;
+        let desk = self.permit.as_ref().expect("it has not come to an end").desk;
+        let connect_timeout = self.inner.terms_of(desk).connect_timeout;
         let connect = self.inner.manager.connect(self.group.key());
         // By itself, so that the connect has gone when its permit is freed.
         let outcome = timeout(connect_timeout, connect).await;
@@ -92,7 +93,7 @@ where
             return match self.group.put_in(&mut unit, slot) {
                 Ok(_) => {
                     connects.kept.add();
-                    desk.shelved_new(&registry.bounds, make);
+                    desk.shelved_new(&desk.limits, make);
                     registry.attend(&self.inner.core, index);
                     self.succeeded(index);
                 }
@@ -101,7 +102,7 @@ where
         }
         match self.group.insert_owned_in(&mut unit, slot) {
             Ok(lease) => {
-                if let Err(lease) = desk.give_new(lease, self.by, &registry.bounds, make) {
+                if let Err(lease) = desk.give_new(lease, self.by, &desk.limits, make) {
                     connects.kept.add();
                     self.inner.pass_on(lease);
                 }
@@ -167,7 +168,7 @@ where
             (struck != Struck::Up).then_some(Failure::GroupDown)
         };
         let desk = registry.desk(index);
-        let state = desk.fail_and(self.by, failure, &registry.bounds, make, strike);
+        let state = desk.fail_and(self.by, failure, &desk.limits, make, strike);
         registry.part(index, state);
         if struck == Struck::Felled {
             event!(

@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use crate::builder::Builder as CoreBuilder;
 use crate::managed::error::ConfigError;
 use crate::managed::fairness::Fairness;
+use crate::managed::group_limits::{GroupLimits, LimitsOf, shown};
 use crate::managed::keeper::Keeper;
 use crate::managed::manager::Manager;
 use crate::managed::pool::{Inner, Pool};
@@ -52,6 +53,7 @@ pub struct Builder<K, M: Manager<K>> {
     on_miss: OnMiss,
     fairness: Fairness,
     single_flight: bool,
+    limits_of: Option<LimitsOf<K>>,
     grow_by: usize,
     keep_warm: Duration,
     backoff: (Duration, Duration),
@@ -83,6 +85,7 @@ where
             on_miss: OnMiss::default(),
             fairness: Fairness::default(),
             single_flight: false,
+            limits_of: None,
             grow_by: 1,
             keep_warm: KEEP_WARM,
             backoff: (Duration::from_millis(100), Duration::from_secs(30)),
@@ -198,6 +201,41 @@ where
         self
     }
 
+    /// Asked for the limits of each peer that differ from those of the pool. Called when the
+    /// pool first has something to do with a peer, and again when it had nothing to do with
+    /// it in between: no connection, no connect, and nobody who asked. Now and then its answer
+    /// is not needed and thrown away. What is idle, and for how long, is a matter of
+    /// [`group_settings`](crate::Builder::group_settings) of the [pool below](Builder::settings).
+    ///
+    /// If what it says [cannot work](GroupLimits::validate), whoever asks for the peer gets
+    /// [`AcquireError::GroupLimits`](crate::managed::AcquireError::GroupLimits). Default: none
+    /// differs. Costs a lookup for each miss.
+    ///
+    /// ```
+    /// use slabpool::managed::{GroupLimits, Pool};
+    ///
+    /// # async fn dial(_: String) -> std::io::Result<String> { Ok(String::new()) }
+    /// let pool = Pool::builder(|peer: &String| dial(peer.clone()))
+    ///     .max_connections_per_group(64)
+    ///     .group_limits(|peer| match peer.as_str() {
+    ///         "10.0.0.7:6379" => GroupLimits::new().max_connections(4).max_connecting(1),
+    ///         _ => GroupLimits::new(),
+    ///     })
+    ///     .build()?;
+    /// # Ok::<(), slabpool::managed::ConfigError>(())
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// A panic of the closure goes through the call that asks for the peer.
+    pub fn group_limits(
+        mut self,
+        limits_of: impl Fn(&K) -> GroupLimits + Send + Sync + 'static,
+    ) -> Self {
+        self.limits_of = Some(Box::new(limits_of));
+        self
+    }
+
     /// How many connections a miss opens, if it opens one: the others are for those who come
     /// next, and idle if nobody does. They are opened within all limits, and only where the
     /// capacity has room for them as it is: nothing is evicted. Callers that wait at the same
@@ -278,7 +316,7 @@ where
         let grow_by = bound("grow_by", self.grow_by, (1, CONNECTING_MAX))?;
         let policy = policy_of(self.backoff, self.down_after)?;
         let manager = Arc::new(self.manager);
-        let registry = Registry::new(bounds, self.fairness, policy);
+        let registry = Registry::new(bounds, self.limits_of, self.fairness, policy);
         let keeper = Keeper::new(&registry, grow_by, self.keep_warm);
         let mut core = CorePool::builder().max_lifetime(LIFETIME);
         if M::PROBES {
@@ -312,6 +350,7 @@ impl<K, M: Manager<K>> fmt::Debug for Builder<K, M> {
             .field("on_miss", &self.on_miss)
             .field("fairness", &self.fairness)
             .field("single_flight", &self.single_flight)
+            .field("group_limits", &shown(&self.limits_of))
             .field("grow_by", &self.grow_by)
             .field("keep_warm", &self.keep_warm)
             .field("backoff", &self.backoff)

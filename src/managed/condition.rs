@@ -71,7 +71,8 @@ where
     {
         let hash = self.core.engine().directory.hash(key);
         let Some(visit) = self.registry.revisit(hash, key) else { return };
-        visit.desk().recover(&self.registry.bounds, || self.registry.grant(visit.desk));
+        let desk = visit.desk();
+        desk.recover(&desk.limits, || self.registry.grant(visit.desk));
         self.registry.hasten(visit.desk, moment());
     }
 }

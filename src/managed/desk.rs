@@ -36,12 +36,12 @@ use std::task::{Context, Poll};
 
 use crate::core::arena::Record;
 use crate::managed::health::Vitals;
-use crate::managed::limits::Limits;
+use crate::managed::limits::{Limits, Own};
 use crate::managed::line::{Id, Left, Line, Polled};
 use crate::managed::starved::Spot;
 use crate::managed::streams::Begun;
 use crate::managed::turn::Turn;
-use crate::managed::word::Word;
+use crate::managed::word::{Bounds, Word};
 use crate::sync::{AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering};
 use after::After;
 use hub::Hub;
@@ -77,6 +77,8 @@ type LineOf<T> = Line<<T as Trade>::Waiter, <T as Trade>::Grant, Outcome<T>>;
 pub struct Desk<T: Trade> {
     pub word: Word,
     pub turn: Turn,
+    /// Of its peer (M7).
+    pub limits: Limits,
     /// Of the key of the peer.
     hash: AtomicU64,
     /// The number of the channel that the next stream should be of, and one: the warmest
@@ -96,6 +98,8 @@ struct Room<T: Trade> {
     health: Vitals,
     /// While the pool has no room for those who want a connect: no permits meanwhile.
     starving: Option<Spot>,
+    /// What the peer has of its own; most have nothing.
+    own: Option<Box<Own>>,
 }
 
 /// How a caller joins.
@@ -214,10 +218,25 @@ impl<T: Trade> Desk<T> {
         self.lock().line.waiting()
     }
 
-    /// Takes up the desk for the peer whose key has this hash. The caller owns it.
-    pub fn take_up(&self, hash: u64) {
+    /// Takes up the desk for the peer whose key has this hash, and which has this of its own.
+    /// The caller owns it, and holds the lock of the shard.
+    pub fn take_up(&self, hash: u64, own: Option<Box<Own>>, pool: &Limits) {
         // Relaxed: the lock of the shard publishes it.
         self.hash.store(hash, Ordering::Relaxed);
+        self.lock().own = own;
+        self.relimit(pool);
+    }
+
+    /// Works out the limits of the peer anew, from those of the pool (M7).
+    pub fn relimit(&self, pool: &Limits) {
+        let room = self.lock();
+        let bounds = pool.load();
+        self.limits.store(room.own.as_ref().map_or(bounds, |own| own.over(bounds)));
+    }
+
+    /// What the peer has of its own.
+    pub fn own(&self) -> Own {
+        self.lock().own.as_deref().copied().unwrap_or_default()
     }
 
     /// Of the key of the peer that has the desk, or had it.
@@ -233,9 +252,9 @@ impl<T: Trade> Desk<T> {
         let mut room = self.lock();
         room.health.recover();
         room.starving = None;
-        let (last, hub) = (room.last.take(), room.hub.clear());
+        let (last, hub, own) = (room.last.take(), room.hub.clear(), room.own.take());
         drop(room);
-        drop((last, hub));
+        drop((last, hub, own));
     }
 
     fn lock(&self) -> MutexGuard<'_, Room<T>> {
@@ -250,6 +269,7 @@ impl<T: Trade> Default for Desk<T> {
         Self {
             word: Word::default(),
             turn: Turn::default(),
+            limits: Limits::new(Bounds::default()),
             hash: AtomicU64::new(0),
             hint: AtomicU32::new(0),
             room: Mutex::new(Room {
@@ -260,6 +280,7 @@ impl<T: Trade> Default for Desk<T> {
                 shedding: Shedding::default(),
                 health: Vitals::default(),
                 starving: None,
+                own: None,
             }),
             free_link: AtomicU32::new(0),
         }

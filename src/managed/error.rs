@@ -46,6 +46,9 @@ pub enum AcquireError<E> {
     /// [bring it down](crate::managed::Builder::down_after), and it is not time yet to try
     /// again.
     GroupDown,
+    /// What [`group_limits`](crate::managed::Builder::group_limits) says of this peer cannot
+    /// work.
+    GroupLimits(ConfigError),
     /// So many connections to one peer are not possible.
     /// From [`Pool::prewarm`](crate::managed::Pool::prewarm).
     TooManyConnections {
@@ -77,6 +80,7 @@ impl<E: fmt::Display> fmt::Display for AcquireError<E> {
             Self::Rejected(reason) => write!(f, "the pool did not take a connection: {reason}"),
             Self::Closed => f.write_str("the pool is closed"),
             Self::GroupDown => f.write_str("the peer is out of service"),
+            Self::GroupLimits(error) => write!(f, "the limits of the peer cannot work: {error}"),
             Self::TooManyConnections { connections, connections_max, capacity } => write!(
                 f,
                 "{connections} connections to one peer are not possible: it may have \
@@ -90,6 +94,7 @@ impl<E: Error + 'static> Error for AcquireError<E> {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Timeout { last: Some(error), .. } | Self::Connect(error) => Some(&**error),
+            Self::GroupLimits(error) => Some(error),
             _ => None,
         }
     }
@@ -106,6 +111,7 @@ impl<E> Clone for AcquireError<E> {
             Self::Rejected(reason) => Self::Rejected(*reason),
             Self::Closed => Self::Closed,
             Self::GroupDown => Self::GroupDown,
+            Self::GroupLimits(error) => Self::GroupLimits(error.clone()),
             &Self::TooManyConnections { connections, connections_max, capacity } => {
                 Self::TooManyConnections { connections, connections_max, capacity }
             }
@@ -126,6 +132,7 @@ impl<E> AcquireError<E> {
             Self::Rejected(_) => "rejected",
             Self::Closed => "closed",
             Self::GroupDown => "group_down",
+            Self::GroupLimits(_) => "group_limits",
         }
     }
 }

@@ -240,7 +240,7 @@ where
         }
         let now = moment();
         let health = self.registry.desk(errand.desk).health();
-        let min = minimum(members).min(self.registry.bounds.connections());
+        let min = minimum(members).min(self.registry.desk(errand.desk).limits.connections());
         if min > 0
             && let Some(used) = self.last_use(errand, now)
         {
@@ -313,7 +313,7 @@ where
             }
             let Some(unit) = Unit::take_free(&self.core) else { return opened };
             let make = || self.registry.grant(index);
-            let Some(mut grant) = desk.spare(&self.registry.bounds, &narrow, make) else {
+            let Some(mut grant) = desk.spare(&desk.limits, &narrow, make) else {
                 return opened;
             };
             grant.unit = Some(unit);

@@ -4,8 +4,13 @@
 //!   the limits as they are read under it. So whoever has changed them, and takes the lock
 //!   after that, knows that the old ones give out no more; and whoever comes to wait after
 //!   that goes by the new ones.
+//! * **M7** The limits of a desk are what the pool has, but for what its peer has of its own.
+//!   They are worked out under the lock of the line, from those of the pool as they are
+//!   read under it: of several who change those, the last one to come to the desk has the
+//!   latest. A desk that a peer takes up reads them under the lock of its shard.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::managed::word::Bounds;
 use crate::sync::{AtomicU64, Ordering};
@@ -53,6 +58,29 @@ impl Limits {
     pub fn store(&self, bounds: Bounds) {
         // Relaxed: see `load` and `connections`.
         self.0.store(pack(bounds), Ordering::Relaxed);
+    }
+}
+
+/// What a peer has of its own. What is `None` is as the pool has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Own {
+    pub connections: Option<u32>,
+    pub connecting: Option<u32>,
+    pub waiters: Option<u32>,
+    pub single_flight: Option<bool>,
+    pub acquire_timeout: Option<Duration>,
+    pub connect_timeout: Option<Duration>,
+}
+
+impl Own {
+    /// These, over those of the pool.
+    pub fn over(&self, pool: Bounds) -> Bounds {
+        Bounds {
+            connections: self.connections.unwrap_or(pool.connections),
+            connecting: self.connecting.unwrap_or(pool.connecting),
+            single_flight: self.single_flight.unwrap_or(pool.single_flight),
+            waiters: self.waiters.unwrap_or(pool.waiters),
+        }
     }
 }
 

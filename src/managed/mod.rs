@@ -65,6 +65,8 @@ mod error;
 mod fairness;
 #[cfg(feature = "tokio")]
 mod fresh;
+#[cfg(feature = "tokio")]
+mod group_limits;
 pub(crate) mod health;
 #[cfg(feature = "tokio")]
 mod histogram;
@@ -111,6 +113,7 @@ pub use self::{
     condition::Health,
     error::{AcquireError, ConfigError},
     fairness::Fairness,
+    group_limits::GroupLimits,
     histogram::Histogram,
     lease::{Lease, Meta, Pooled, PooledOwned},
     manager::Manager,

@@ -18,7 +18,6 @@ use crate::managed::manager::Manager;
 use crate::managed::registry::Registry;
 use crate::managed::settings::Terms;
 use crate::managed::slot::Slot;
-use crate::managed::waiting::Spell;
 use crate::pool::Pool as CorePool;
 
 /// A keyed pool that opens its connections, and whose callers wait. A clone is another
@@ -223,8 +222,8 @@ where
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
         let inner = Arc::clone(&self.inner);
-        let spell = Spell::of(timeout.unwrap_or_else(|| inner.terms.load().acquire_timeout));
         let group = inner.core.group(key);
+        let spell = inner.spell_for(timeout, group.members());
         Box::pin(async move {
             let wait = inner.registry.tally.wait(spell, found.is_some());
             let outcome = Arc::clone(&inner).seek(group, found, spell).await;

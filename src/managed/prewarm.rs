@@ -93,7 +93,8 @@ where
     /// # Errors
     ///
     /// [`AcquireError::TooManyConnections`] at once, if a peer, or the pool, may not have so
-    /// many, or may not any more. [`AcquireError::Rejected`] if there is no room in the pool.
+    /// many, or may not any more. [`AcquireError::GroupLimits`] as for
+    /// [`acquire`](Pool::acquire). [`AcquireError::Rejected`] if there is no room in the pool.
     /// [`AcquireError::Closed`] and [`AcquireError::GroupDown`]. Otherwise how the first
     /// connect failed that did; what was opened stays, what is being opened goes on, and no
     /// more is begun.
@@ -115,9 +116,9 @@ where
         Q: Hash + Eq + ToOwned<Owned = K> + Sync + ?Sized,
     {
         let registry = &self.inner.registry;
-        let wanted = self.inner.attainable(connections)?;
         let group = self.inner.core.group(key);
-        let visit = registry.visit(group.members());
+        let visit = registry.visit(group.members()).map_err(AcquireError::GroupLimits)?;
+        let wanted = self.inner.attainable(connections, &visit)?;
         self.inner.mind(&group, visit.desk);
         let report = Arc::new(Report::new());
         loop {
@@ -142,8 +143,12 @@ where
     M: Manager<K>,
 {
     /// So many, if a peer may have so many.
-    fn attainable(&self, connections: usize) -> Result<u32, AcquireError<M::Error>> {
-        let connections_max = self.registry.bounds.connections() as usize;
+    fn attainable(
+        &self,
+        connections: usize,
+        visit: &VisitOf<K, M>,
+    ) -> Result<u32, AcquireError<M::Error>> {
+        let connections_max = visit.desk().limits.connections() as usize;
         let capacity = self.core.engine().capacity.max();
         match u32::try_from(connections) {
             Ok(wanted) if connections <= connections_max.min(capacity) => Ok(wanted),
@@ -169,7 +174,7 @@ where
             return Some(Err(failure));
         }
         // The limits may have been lowered since it was asked for.
-        if let Err(error) = self.attainable(wanted as usize) {
+        if let Err(error) = self.attainable(wanted as usize, visit) {
             return Some(Err(error));
         }
         let desk = visit.desk();
@@ -182,7 +187,7 @@ where
         // No more than that in all: in a full pool two peers would take each other's
         // connections for ever.
         while report.lock().begun < wanted
-            && let Some(mut grant) = desk.spare(&self.registry.bounds, narrow, make)
+            && let Some(mut grant) = desk.spare(&desk.limits, narrow, make)
         {
             grant.unit = self.unit_for_more(group);
             if grant.unit.is_none() {

@@ -25,9 +25,10 @@ use crate::managed::channel::Channels;
 use crate::managed::desk::{Desk, Trade};
 use crate::managed::error::Failure;
 use crate::managed::fairness::Fairness;
+use crate::managed::group_limits::LimitsOf;
 use crate::managed::health::Policy;
 use crate::managed::keeper::{Ward, moment};
-use crate::managed::limits::Limits;
+use crate::managed::limits::{Limits, Own};
 use crate::managed::room::Grant;
 use crate::managed::slot::{Office, Permit, Slot};
 use crate::managed::starved::Starved;
@@ -79,7 +80,9 @@ where
     E: Send + Sync + 'static,
 {
     me: Weak<Self>,
+    /// Of the pool; what holds for a peer is at its desk (M7).
     pub bounds: Limits,
+    pub limits_of: Option<LimitsOf<K>>,
     pub fairness: Fairness,
     pub tally: Tally,
     shards: Box<[Mutex<HashTable<Entry<K>>>]>,
@@ -105,10 +108,16 @@ where
     C: Send + 'static,
     E: Send + Sync + 'static,
 {
-    pub fn new(bounds: Bounds, fairness: Fairness, policy: Policy) -> Arc<Self> {
+    pub fn new(
+        bounds: Bounds,
+        limits_of: Option<LimitsOf<K>>,
+        fairness: Fairness,
+        policy: Policy,
+    ) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             me: me.clone(),
             bounds: Limits::new(bounds),
+            limits_of,
             fairness,
             tally: Tally::new(),
             shards: (0..1 << SHARD_BITS).map(|_| Mutex::default()).collect(),
@@ -142,13 +151,18 @@ where
         self.desks.get(desk)
     }
 
-    /// Visits the desk of the peer that this group is of.
-    pub fn visit(self: &Arc<Self>, members: &Arc<Members<K>>) -> Visit<K, C, E> {
+    /// Visits the desk of the peer that this group is of. If it has none, it gets one, and
+    /// this of its own.
+    pub fn visit_with(
+        self: &Arc<Self>,
+        members: &Arc<Members<K>>,
+        own: Option<Box<Own>>,
+    ) -> Visit<K, C, E> {
         let mut shard = self.shard(members.hash);
         let found = shard.find(members.hash, |entry| entry.members.key == members.key);
         let desk = found.map(|entry| entry.desk).unwrap_or_else(|| {
             let desk = self.desks.take().expect("there are more desks than connections");
-            self.desk(desk).take_up(members.hash);
+            self.desk(desk).take_up(members.hash, own, &self.bounds);
             let entry = Entry { members: Arc::clone(members), desk };
             shard.insert_unique(members.hash, entry, |entry| entry.members.hash);
             desk
@@ -256,7 +270,8 @@ where
     #[inline(always)]
     pub fn look(&self, pool: &Pool<K, Slot<C>>, index: u32) {
         // Both after the push.
-        let wanted = self.desk(index).word.load().is_wanted(self.bounds.connections());
+        let desk = self.desk(index);
+        let wanted = desk.word.load().is_wanted(desk.limits.connections());
         if self.starved.is_hungry_after_push() || wanted {
             self.attend(pool, index);
         }
@@ -320,7 +335,7 @@ where
         let desk = self.desk(index);
         let state = desk.word.free(connecting);
         if state.is_waiting() {
-            desk.freed(&self.bounds, || self.grant(index));
+            desk.freed(&desk.limits, || self.grant(index));
         }
         if connecting {
             self.ended.notify_waiters();

@@ -87,8 +87,8 @@ where
     type Unit = Unit<K, Slot<C>>;
 
     fn starves(&self, spot: Spot, desk: u32) -> bool {
-        let (registry, desk) = (self.registry, self.registry.desk(desk));
-        let starves = desk.starves(spot, &registry.bounds);
+        let desk = self.registry.desk(desk);
+        let starves = desk.starves(spot, &desk.limits);
         if starves && self.pool.engine().capacity.max() == 0 {
             desk.refuse_all(AcquireError::Rejected(RejectReason::Full { capacity: 0 }));
             return false;
@@ -102,7 +102,8 @@ where
 
     fn hand(&self, spot: Spot, index: u32, unit: Self::Unit) -> Option<Self::Unit> {
         let (registry, mut unit) = (self.registry, Some(unit));
-        registry.desk(index).feed(spot, (&registry.bounds, &registry.starved, index), || Grant {
+        let desk = registry.desk(index);
+        desk.feed(spot, (&desk.limits, &registry.starved, index), || Grant {
             permit: registry.permit(index),
             unit: unit.take(),
         });
@@ -191,7 +192,7 @@ where
         }
         // The desk frees it.
         grant.permit.spend();
-        let place = (&registry.bounds, &registry.starved, visit.desk);
+        let place = (&visit.desk().limits, &registry.starved, visit.desk);
         match visit.desk().starve(id, place, || registry.grant(visit.desk)) {
             Starving::Waits { joined } => {
                 if joined {

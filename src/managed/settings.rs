@@ -15,7 +15,8 @@ use crate::pool::Pool as CorePool;
 
 /// What can be changed while a managed pool is in use, by [`Pool::reconfigure`]. Each is
 /// described at the method of [`Builder`](crate::managed::Builder) that has its name; here
-/// is from when on a change holds.
+/// is from when on a change holds. A peer that has a limit
+/// [of its own](crate::managed::Builder::group_limits) keeps that one.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Settings {
@@ -203,8 +204,10 @@ where
     /// The bounds were changed: who waits may connect, and what is too many goes.
     fn resized(&self, pool: &CorePool<K, Slot<C>>) {
         for index in self.all() {
+            let desk = self.desk(index);
             // If the desk has gone to another peer meanwhile, it does no harm there.
-            self.desk(index).freed(&self.bounds, || self.grant(index));
+            desk.relimit(&self.bounds);
+            desk.freed(&desk.limits, || self.grant(index));
             // After the lock was taken: see M4 and `Limits::connections`.
             if let Some(peer) = self.peer_of(index) {
                 pool.engine().directory.with(&peer.key, |group| group.lanes.barrier());
@@ -216,7 +219,7 @@ where
     /// Closes what is idle of a peer for as long as it has too many.
     pub fn shed(&self, pool: &CorePool<K, Slot<C>>, index: u32) {
         let desk = self.desk(index);
-        if desk.word.load().connections() <= self.bounds.connections() {
+        if desk.word.load().connections() <= desk.limits.connections() {
             return;
         }
         let Some(peer) = self.peer_of(index) else { return };
@@ -224,7 +227,7 @@ where
         // It may be another group by now that its connections are put into.
         let Some(group) = directory.with(&peer.key, Arc::clone) else { return };
         desk.shed(
-            &self.bounds,
+            &desk.limits,
             || self.lease_again(pool, &group),
             |lease| lease.end(crate::CloseReason::GroupFull),
         );

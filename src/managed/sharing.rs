@@ -103,7 +103,8 @@ where
         if !active && !any_idle {
             return Now::Nothing;
         }
-        let visit = self.registry.visit(&members);
+        // If not, it learns why when it seeks.
+        let Ok(visit) = self.registry.visit(&members) else { return Now::Nothing };
         let prospect = match visit.desk().enter() {
             Way::Stream(stream) => {
                 let stream = self.admit_begun(stream);
@@ -203,7 +204,7 @@ where
         mut due: Option<LeaseOf<K, M>>,
         spell: Spell,
     ) -> Result<Taken<K, M>, ErrorOf<K, M>> {
-        let visit = self.registry.visit(group.members());
+        let visit = self.registry.visit(group.members()).map_err(ErrorOf::<K, M>::GroupLimits)?;
         self.mind(&group, visit.desk);
         let again = || self.registry.lease_again(&self.core, group.members());
         // When it first has to wait, as good as now.
@@ -239,8 +240,8 @@ where
             };
             // The others wait for it: no longer than for a connect.
             let lease = if self.is_due(&lease) {
-                let checked =
-                    timeout(self.terms.load().connect_timeout, self.check(lease, spell)).await;
+                let connect_timeout = self.terms_of(visit.desk).connect_timeout;
+                let checked = timeout(connect_timeout, self.check(lease, spell)).await;
                 let Some(lease) = checked.unwrap_or(Ok(None))? else { continue };
                 lease
             } else {
@@ -274,7 +275,8 @@ where
         unsafe { registry.channels.get(channel).fill(lease, desk, used, limit) };
         prospect.spend();
         let make = || registry.grant(desk);
-        registry.desk(desk).activated(&registry.channels, channel, limit, &registry.bounds, make);
+        let limits = &registry.desk(desk).limits;
+        registry.desk(desk).activated(&registry.channels, channel, limit, limits, make);
         self.note_limit(limit);
         if used == 0 {
             // The pool may have been closed before it was listed.

@@ -63,6 +63,11 @@ impl Spell {
         Self { start, end: start.checked_add(timeout.min(for_ever)).unwrap_or(start) }
     }
 
+    /// Whether there is no time left.
+    pub fn is_over(self) -> bool {
+        Instant::now() >= self.end
+    }
+
     pub fn waited(self) -> Duration {
         self.start.elapsed()
     }
@@ -90,7 +95,7 @@ where
         found: Option<LeaseOf<K, M>>,
         spell: Spell,
     ) -> Acquired<K, M> {
-        let visit = self.registry.visit(group.members());
+        let visit = self.registry.visit(group.members()).map_err(AcquireError::GroupLimits)?;
         self.mind(&group, visit.desk);
         let mut found = found;
         // When it first has to wait, as good as now.
@@ -167,7 +172,7 @@ where
         visit: &VisitOf<K, M>,
         group: &Group<K, Slot<M::Connection>>,
     ) -> ErrorOf<K, M> {
-        let waiters_max = self.registry.bounds.load().waiters as usize;
+        let waiters_max = visit.desk().limits.load().waiters as usize;
         let full = AcquireError::TooManyWaiters { waiters_max };
         self.refusal(visit, group).unwrap_or(full)
     }
@@ -189,16 +194,17 @@ where
         };
         let first_wish = since.checked_add(patience.unwrap_or_default()).unwrap_or(spell.end);
         let first_wish = first_wish.min(spell.end);
+        let connect_timeout = self.terms_of(visit.desk).connect_timeout;
         let caller = Caller {
             members: Arc::clone(group.members()),
-            connect_by: spell.connect_by(first_wish, self.terms.load().connect_timeout),
+            connect_by: spell.connect_by(first_wish, connect_timeout),
         };
         let (desk, registry) = (visit.desk(), &self.registry);
         let make = || registry.grant(visit.desk);
         let joined = match kind {
-            Kind::Alone | Kind::Fresh => desk.join(caller, how, &registry.bounds, make),
+            Kind::Alone | Kind::Fresh => desk.join(caller, how, &desk.limits, make),
             Kind::Sharing { prospect } => {
-                desk.join_sharing(caller, how, &registry.bounds, make, prospect)
+                desk.join_sharing(caller, how, &desk.limits, make, prospect)
             }
         };
         let ticket = joined.map_err(|LineFull| self.turn_away(visit, group))?;
@@ -215,7 +221,7 @@ where
             match timeout_at(first_wish, waiter.outcome()).await {
                 Ok(outcome) => return outcome,
                 Err(_elapsed) => {
-                    desk.want(ticket.id, &registry.bounds, || registry.grant(visit.desk));
+                    desk.want(ticket.id, &desk.limits, || registry.grant(visit.desk));
                 }
             }
         }

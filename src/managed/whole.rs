@@ -168,8 +168,10 @@ where
     {
         let group = self.inner.core.group(key);
         group.drain();
-        // A visit, so that the desk stays this peer's.
-        let visit = self.inner.registry.visit(group.members());
+        // A visit, so that the desk stays this peer's. Without a desk nobody waits, and
+        // whoever comes sees that it is drained.
+        let (hash, registry) = (group.members().hash, &self.inner.registry);
+        let Some(visit) = registry.revisit(hash, key) else { return };
         visit.desk().fail_all(Failure::GroupDown);
         self.inner.drain_channels(visit.desk);
         self.inner.registry.ended.notify_waiters();

@@ -42,7 +42,7 @@ const _: () = assert!((CONNECTIONS_MAX as u64) <= CONNECTIONS_MASK);
 const _: () = assert!((WAITERS_MAX as u64) < VISITORS_MASK);
 
 /// What a peer may have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bounds {
     /// Connections, in whatever state.
     pub connections: u32,

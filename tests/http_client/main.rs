@@ -7,4 +7,5 @@ mod http1;
 mod http2;
 mod legacy;
 mod origin;
+mod settings;
 mod support;

@@ -1,9 +1,10 @@
-//! Who wants a connection that nobody has used: `acquire_fresh`.
+//! Who wants a connection that nobody has used: `acquire_fresh`, and within a time of its own.
 
 use std::time::Duration;
 
 use slabpool::managed::{AcquireError, OnMiss};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::support::{
     MS, Mode, Outcome, Peer, SECOND, TestPool, assert_group, builder, poll_times, settle, spawn,
@@ -107,6 +108,47 @@ async fn its_errors_are_those_of_acquire() {
     let error = pool.acquire_fresh(&1).await.unwrap_err();
     assert!(matches!(error, AcquireError::Closed), "{error:?}");
     assert_eq!(pool.status().groups, 0);
+}
+
+/// The time of the caller, in the place of the pool's: shorter, longer, and none at all.
+#[tokio::test(start_paused = true)]
+async fn within_a_time() {
+    let peer = Peer::new();
+    let pool = builder(&peer)
+        .max_connections_per_group(1)
+        .acquire_timeout(2 * SECOND)
+        .connect_timeout(SECOND)
+        .build()
+        .unwrap();
+    let lease = pool.acquire_owned(&1).await.unwrap();
+    for timeout in [Duration::ZERO, MS, SECOND, 10 * SECOND] {
+        let start = Instant::now();
+        let error = pool.acquire_fresh_timeout(&1, timeout).await.unwrap_err();
+        let AcquireError::Timeout { waited, .. } = error else { panic!("{error:?}") };
+        let elapsed = start.elapsed();
+        assert!(elapsed >= timeout && elapsed < timeout + 2 * MS, "{elapsed:?}");
+        assert!(waited >= timeout && waited <= elapsed, "{waited:?}");
+    }
+    assert_eq!(pool.stats().timeouts, 4);
+    assert_group(&pool, 0, 1, 0, 0);
+    lease.release();
+
+    // What was idle goes for it, but not for one who has no time.
+    let error = pool.acquire_fresh_timeout_owned(&1, Duration::ZERO).await.unwrap_err();
+    assert!(matches!(error, AcquireError::Timeout { .. }), "{error:?}");
+    assert_eq!(peer.started(), 1);
+    assert_group(&pool, 1, 0, 0, 0);
+    peer.set(Mode::Open(MS));
+    let fresh = pool.acquire_fresh_timeout_owned(&1, 10 * MS).await.unwrap();
+    assert!(!fresh.meta().reused && fresh.id == 1, "{:?}", fresh.meta());
+    // Its time is over while the connect goes on: that is for others.
+    fresh.close();
+    peer.set(Mode::Open(20 * MS));
+    let error = pool.acquire_fresh_timeout(&1, 10 * MS).await.unwrap_err();
+    assert!(matches!(error, AcquireError::Timeout { .. }), "{error:?}");
+    tokio::time::sleep(20 * MS).await;
+    assert_group(&pool, 1, 0, 0, 0);
+    assert!(pool.acquire(&1).await.unwrap().meta().reused);
 }
 
 /// B: dropped at every await point; nothing is left that nobody has.

@@ -13,6 +13,7 @@ mod fair;
 mod fairness;
 mod first;
 mod fresh;
+mod group_limits;
 mod growth;
 mod health;
 mod hit;

@@ -19,7 +19,9 @@
 //! * An idle connection is not locked: whoever gets it need not wait for its watcher.
 //! * A get does not return a connection whose idle timeout is over, or whose end its watcher
 //!   has seen. A timeout of zero means that it is not used again.
-//! * A group without connections leaves nothing behind.
+//! * Groups without connections are let go of, but for at most 256 that one was taken from
+//!   last, and whose next one is put in sooner for that. [`ConnectionPool::status`] lets go
+//!   of those too.
 //! * No thread and no task is started, by nothing.
 //!
 //! What [`ConnectionPool::put`] returns has types of its own. Pingora hands it on to
@@ -31,6 +33,7 @@
 //! hashes are equal are one to it.
 
 mod idle;
+mod kept;
 mod meta;
 mod node;
 mod peek;

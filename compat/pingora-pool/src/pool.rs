@@ -9,6 +9,7 @@ use slabpool::{CloseReason, Pool, RejectReason, Stats, Status, Token};
 use tokio::time::Instant;
 
 use crate::idle::{Idle, WatchUse};
+use crate::kept::Kept;
 use crate::meta::{ConnectionMeta, GroupKey, Id};
 use crate::spoiled::Spoiled;
 use crate::unused::Unused;
@@ -24,6 +25,7 @@ struct Pooled<S> {
 /// Idle connections, to be used again: those that were released last come first.
 pub struct ConnectionPool<S> {
     pool: Pool<GroupKey, Pooled<S>>,
+    kept: Kept<Pooled<S>>,
     unused: Unused,
     spoiled: Spoiled,
     scans: Scans,
@@ -60,6 +62,7 @@ impl<S: Send + 'static> ConnectionPool<S> {
         match build.build() {
             Ok(pool) => Self {
                 pool,
+                kept: Kept::new(),
                 unused: Unused::default(),
                 spoiled: Spoiled::default(),
                 scans: Scans::default(),
@@ -98,7 +101,11 @@ impl<S: Send + 'static> ConnectionPool<S> {
             watch.say(End::Gone);
         } else {
             let pooled = Pooled { connection, id: meta.id, watch: Arc::clone(&watch) };
-            match self.pool.put(&meta.key, pooled) {
+            let put = match self.kept.borrow(meta.key) {
+                Some(group) => group.put(pooled),
+                None => self.pool.put(&meta.key, pooled),
+            };
+            match put {
                 Ok(token) => watch.pooled_as(token),
                 Err(rejected) => {
                     match rejected.reason() {
@@ -133,8 +140,9 @@ impl<S: Send + 'static> ConnectionPool<S> {
         found.into_iter().for_each(|token| self.close(token));
     }
 
-    /// What is in the pool. Reads all of it.
+    /// What is in the pool. Reads all of it, and lets go of groups that have no connections.
     pub fn status(&self) -> Status {
+        self.kept.clear();
         self.pool.status()
     }
 
@@ -147,15 +155,25 @@ impl<S: Send + 'static> ConnectionPool<S> {
     /// Takes a connection out of the pool, whatever its watcher knows of it.
     fn take(&self, key: &GroupKey) -> Option<Pooled<S>> {
         let scans = self.scans.ended();
-        if let Some(lease) = self.pool.get(key) {
-            return Some(lease.detach());
+        if let Some(pooled) = self.find(key) {
+            return Some(pooled);
         }
         if !self.scans.began_since(scans) {
             return None;
         }
         // Perhaps `pop_closed` was looking at it.
         let _pause = self.scans.pause();
-        self.pool.get(key).map(|lease| lease.detach())
+        self.find(key)
+    }
+
+    fn find(&self, key: &GroupKey) -> Option<Pooled<S>> {
+        if let Some(group) = self.kept.borrow(*key) {
+            return group.get().map(|lease| lease.detach());
+        }
+        let lease = self.pool.get(key)?;
+        // Before the group is left, perhaps by the last one.
+        self.kept.keep(*key, || self.pool.group(key));
+        Some(lease.detach())
     }
 
     /// Closes a connection if it is still in the pool.

@@ -10,7 +10,6 @@ use crate::managed::error::AcquireError;
 use crate::managed::manager::Manager;
 use crate::managed::pool::Pool;
 use crate::managed::sharing::{Now, Taken};
-use crate::managed::waiting::Spell;
 
 impl<K, M> Pool<K, M>
 where
@@ -213,9 +212,9 @@ where
             Now::Nothing => None,
         };
         let inner = &self.inner;
-        let spell = Spell::of(timeout.unwrap_or_else(|| inner.terms.load().acquire_timeout));
-        let wait = inner.registry.tally.wait(spell, due.is_some());
         let group = inner.core.group(key);
+        let spell = inner.spell_for(timeout, group.members());
+        let wait = inner.registry.tally.wait(spell, due.is_some());
         let taken = Arc::clone(inner).seek_shared(group, due, spell).await;
         let waited = wait.end(taken.as_ref().err());
         Ok((taken?, waited))

@@ -89,7 +89,7 @@ where
         registry.look(&self.core, visit.desk);
         let desk = visit.desk();
         // Not sooner: until here it counted as one that is coming.
-        desk.strike(index, &registry.bounds, || registry.grant(visit.desk));
+        desk.strike(index, &desk.limits, || registry.grant(visit.desk));
         registry.channels.give(index);
     }
 

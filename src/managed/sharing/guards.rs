@@ -41,7 +41,8 @@ where
     fn end(&self, alone: bool) {
         let registry = &self.inner.registry;
         let make = || registry.grant(self.desk);
-        registry.desk(self.desk).unprospect(alone, &registry.bounds, make);
+        let desk = registry.desk(self.desk);
+        desk.unprospect(alone, &desk.limits, make);
     }
 }
 
