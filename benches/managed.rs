@@ -1,7 +1,7 @@
 //! How the managed pool compares with other pools whose callers wait.
 //!
-//! As in `ratios`, all contenders take turns in one process, a slice of [`SLICE`] each, in
-//! [`ROUNDS`] rounds that start at a different contender each, and what counts is the ratio
+//! As in `ratios`, all contenders take turns in one process, a slice of 30 ms each, in
+//! 21 rounds that start at a different contender each, and what counts is the ratio
 //! of their medians. Prints Markdown, and takes two minutes:
 //!
 //! ```text
@@ -22,14 +22,10 @@ use common::managed::{
     Bb8, Deadpool, OnRuntime, Permits, Slabpool, TASKS_64, TASKS_64_YIELDING, UNCONTENDED, runtimes,
 };
 use common::queue::{HOLD, Wait, evenness, line};
+use common::table::Table;
+use common::turns::{Effort, is_quick, is_test};
 use common::{Work, together};
 use tokio::runtime::Runtime;
-
-/// Turns that each contender gets.
-const ROUNDS: usize = 21;
-
-/// How long a turn takes, about.
-const SLICE: Duration = Duration::from_millis(30);
 
 /// What the ratios refer to, by name.
 const OWN: &str = "slabpool, released";
@@ -97,20 +93,16 @@ fn processor_time() -> Option<Duration> {
 }
 
 fn main() {
-    // `cargo bench` passes `--bench`, and `cargo test` does not: see that it works, and be
-    // done.
-    let passed = |flag: &str| std::env::args().any(|argument| argument == flag);
-    let test = !passed("--bench") || passed("--test");
     let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     let wanted = |title: &str| filter.as_deref().is_none_or(|part| title.contains(part));
-    let (rounds, slice) = if test { (1, Duration::from_micros(10)) } else { (ROUNDS, SLICE) };
+    let Effort { rounds, slice, .. } = Effort::chosen();
     let titles = [
-        ("Acquire and give back", UNCONTENDED),
-        ("64 tasks on 16 connections, ten times each", TASKS_64),
-        ("... each of which yields while it has one", TASKS_64_YIELDING),
+        ("acquire", "Acquire and give back", UNCONTENDED),
+        ("tasks", "64 tasks on 16 connections, ten times each", TASKS_64),
+        ("yielding", "... each of which yields while it has one", TASKS_64_YIELDING),
     ];
     println!("Medians of {rounds} rounds, {slice:?} of each contender in each, in turn.");
-    for (title, contenders) in titles.into_iter().filter(|(title, _)| wanted(title)) {
+    for (name, title, contenders) in titles.into_iter().filter(|(_, title, _)| wanted(title)) {
         for (threads, runtime) in runtimes() {
             let alone = runtime.metrics().num_workers() == 1;
             let mut rows = contenders.map(|contender| Row::new(contender, &runtime, alone, slice));
@@ -119,10 +111,11 @@ fn main() {
                     rows[(turn + round) % contenders.len()].sample();
                 }
             }
-            print(&format!("{title}, {threads}"), &mut rows);
+            let name = format!("managed-{name}-{}", alone_or_not(alone));
+            table(name, format!("{title}, {threads}"), &mut rows).publish();
         }
     }
-    let factor = if test { 100 } else { 1 };
+    let factor = if is_test() || is_quick() { 100 } else { 1 };
     if wanted("A caller among") {
         lines(factor);
     }
@@ -131,20 +124,23 @@ fn main() {
     }
 }
 
-/// Prints rows as a table, with what each costs in terms of slabpool's.
-fn print(title: &str, rows: &mut [Row]) {
+/// Of one thread, or of two: in the names of tables.
+fn alone_or_not(alone: bool) -> usize {
+    if alone { 1 } else { 2 }
+}
+
+/// What each costs, also in terms of slabpool's.
+fn table(name: String, title: String, rows: &mut [Row]) -> Table {
     rows.iter_mut().for_each(|row| row.samples.sort_by(f64::total_cmp));
     let of = rows.iter().find(|row| row.name == OWN).map(|row| middle(&row.samples));
     let of = of.expect("it is one of them");
-    println!("\n### {title}\n");
-    println!("| | ns, median | min-max | / {OWN} |");
-    println!("|---|---:|---:|---:|");
-    for row in rows {
-        let (median, samples) = (middle(&row.samples), &row.samples);
-        let (least, most) = (samples[0], samples[samples.len() - 1]);
-        let name = row.name;
-        println!("| {name} | {median:.1} | {least:.1}-{most:.1} | {:.2} |", median / of);
+    let mut table = Table::new(name, title, &["ns, median", "min", "max", "/ ours"]);
+    for Row { name, samples, .. } in rows {
+        let (least, median, most) = (samples[0], middle(samples), samples[samples.len() - 1]);
+        let nanos = [median, least, most].map(|nanos| format!("{nanos:.1}"));
+        table.row(*name, nanos.into_iter().chain([format!("{:.2}", median / of)]));
     }
+    table
 }
 
 fn middle(sorted: &[f64]) -> f64 {
@@ -177,31 +173,46 @@ fn lines(factor: usize) {
                 waits.extend(run(&runtime, connections.min(tasks / 2), tasks, probes));
             }
         }
-        println!("\n### A caller among {tasks} tasks that hold for {HOLD:?}, {threads}\n");
-        println!("| | ahead | served before it | waited, ms | fair share, ms | ratio | min-max |");
-        println!("|---|---:|---:|---:|---:|---:|---:|");
-        for (waits, (name, _)) in waits.iter().zip(contenders) {
-            let connections = connections.min(tasks / 2);
-            let column = |of: &dyn Fn(&Wait) -> f64| {
-                let mut sorted: Vec<f64> = waits.iter().map(of).collect();
-                sorted.sort_by(f64::total_cmp);
-                sorted
-            };
-            let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
-            let share = |wait: &Wait| milliseconds(wait.fair(connections));
-            let ratios = column(&|wait| milliseconds(wait.took) / share(wait));
-            println!(
-                "| {name} | {:.0} | {:.0} | {:.1} | {:.1} | {:.3} | {:.3}-{:.3} |",
-                middle(&column(&|wait| wait.ahead as f64)),
-                middle(&column(&|wait| wait.served as f64)),
-                middle(&column(&|wait| milliseconds(wait.took))),
-                middle(&column(&share)),
-                middle(&ratios),
-                ratios[0],
-                ratios[ratios.len() - 1],
-            );
-        }
+        let connections = connections.min(tasks / 2);
+        let title = format!("A caller among {tasks} tasks that hold for {HOLD:?}, {threads}");
+        let alone = runtime.metrics().num_workers() == 1;
+        let name = format!("managed-line-{}", alone_or_not(alone));
+        line_table(name, title, &contenders.map(|(name, _)| name), &waits, connections).publish();
     }
+}
+
+/// What the callers of each contender met.
+fn line_table(
+    name: String,
+    title: String,
+    names: &[&str],
+    waits: &[Vec<Wait>],
+    connections: usize,
+) -> Table {
+    const COLUMNS: [&str; 7] =
+        ["ahead", "served before it", "waited, ms", "fair share, ms", "ratio", "min", "max"];
+    let mut table = Table::new(name, title, &COLUMNS);
+    for (name, waits) in names.iter().zip(waits) {
+        let column = |of: &dyn Fn(&Wait) -> f64| {
+            let mut sorted: Vec<f64> = waits.iter().map(of).collect();
+            sorted.sort_by(f64::total_cmp);
+            sorted
+        };
+        let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
+        let share = |wait: &Wait| milliseconds(wait.fair(connections));
+        let ratios = column(&|wait| milliseconds(wait.took) / share(wait));
+        let cells = [
+            format!("{:.0}", middle(&column(&|wait| wait.ahead as f64))),
+            format!("{:.0}", middle(&column(&|wait| wait.served as f64))),
+            format!("{:.1}", middle(&column(&|wait| milliseconds(wait.took)))),
+            format!("{:.1}", middle(&column(&share))),
+            format!("{:.3}", middle(&ratios)),
+            format!("{:.3}", ratios[0]),
+            format!("{:.3}", ratios[ratios.len() - 1]),
+        ];
+        table.row(*name, cells);
+    }
+    table
 }
 
 /// How even the waits of many tasks are.
@@ -215,14 +226,14 @@ fn evennesses(factor: usize) {
     ];
     let (tasks, connections, turns) = EVEN;
     let tasks = tasks / factor;
-    println!("\n### Jain's index of the waits of {tasks} tasks on {connections} connections\n");
-    println!("| | 1 thread | 2 threads |");
-    println!("|---|---:|---:|");
+    let title = format!("Jain's index of the waits of {tasks} tasks on {connections} connections");
+    let mut table = Table::new("managed-evenness", title, &["1 thread", "2 threads"]);
     let runtimes = runtimes();
     for (name, run) in contenders {
         let indexes = runtimes
             .each_ref()
             .map(|(_, runtime)| format!("{:.4}", run(runtime, connections, tasks, turns)));
-        println!("| {name} | {} | {} |", indexes[0], indexes[1]);
+        table.row(name, indexes);
     }
+    table.publish();
 }

@@ -3,6 +3,8 @@
 
 pub mod bound;
 #[cfg(feature = "tokio")]
+pub mod fast;
+#[cfg(feature = "tokio")]
 pub mod managed;
 pub mod pairs;
 pub mod peers;

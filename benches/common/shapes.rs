@@ -17,7 +17,7 @@ use super::pairs::{fill, pingora_put};
 use super::peers::{Exclusive, LegacyPool, MapOfStacks, legacy_get, legacy_pool, legacy_put};
 use super::plain::MutexMap;
 use super::zipf::{Spread, choices};
-use super::{Connection, IDLE, Work};
+use super::{Connection, Contender, IDLE, Work};
 
 /// Idle connections under each of many keys. Two threads may use the same.
 const IDLE_PER_KEY: u64 = 2;
@@ -79,7 +79,7 @@ pub const HOLDING: [Held; 9] = [
 ];
 
 /// One thread leases, and hands over to another one, which releases. Two threads.
-pub const HANDED_OVER: [(&str, fn() -> Work); 8] = [
+pub const HANDED_OVER: [Contender; 8] = [
     ("slabpool, handle", || {
         let group = pool(&[KEY], 2 * ON_THE_WAY as u64).group(&KEY);
         handed_over(move || group.get_owned(), |lease| lease.release())
@@ -246,7 +246,8 @@ impl Subject for ConnectionPool<Connection> {
 
     fn new(keys: &[u64], idle: u64) -> Self {
         // It is bounded in parts: with room, so that none of them evicts.
-        let pool = Self::new(2 * keys.len() * idle as usize + SPARE);
+        let connections = keys.len() * idle as usize;
+        let pool = Self::new(connections + connections / 8 + SPARE);
         filled(keys, idle, |key, connection| pingora_put(&pool, key, connection));
         pool
     }
