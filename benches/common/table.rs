@@ -59,7 +59,8 @@ impl Table {
         text
     }
 
-    fn csv(&self) -> String {
+    /// As it is in its file.
+    pub fn csv(&self) -> String {
         let mut text = String::new();
         let quoted = |cell: &String| match cell.contains([',', '"', '\n']) {
             true => format!("\"{}\"", cell.replace('"', "\"\"")),
