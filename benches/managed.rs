@@ -37,6 +37,18 @@ const LINE_ROUNDS: usize = 3;
 /// The even one: tasks, connections, and waits of each task that count.
 const EVEN: (usize, usize, usize) = (1_000, 8, 3);
 
+/// On one thread, and on two.
+const COLUMNS: [&str; 8] = [
+    "1 thread, ns",
+    "min",
+    "max",
+    "/ ours",
+    "2 threads, ns",
+    "min of 2",
+    "max of 2",
+    "/ ours, 2 threads",
+];
+
 struct Row {
     name: &'static str,
     work: Work,
@@ -103,7 +115,9 @@ fn main() {
     ];
     println!("Medians of {rounds} rounds, {slice:?} of each contender in each, in turn.");
     for (name, title, contenders) in titles.into_iter().filter(|(_, title, _)| wanted(title)) {
-        for (threads, runtime) in runtimes() {
+        let mut table = Table::new(format!("managed-{name}"), title, &COLUMNS);
+        contenders.iter().for_each(|(name, _)| table.row(*name, []));
+        for (place, (_, runtime)) in runtimes().into_iter().enumerate() {
             let alone = runtime.metrics().num_workers() == 1;
             let mut rows = contenders.map(|contender| Row::new(contender, &runtime, alone, slice));
             for round in 0..rounds {
@@ -111,9 +125,9 @@ fn main() {
                     rows[(turn + round) % contenders.len()].sample();
                 }
             }
-            let name = format!("managed-{name}-{}", alone_or_not(alone));
-            table(name, format!("{title}, {threads}"), &mut rows).publish();
+            enter(&mut table, place, &mut rows);
         }
+        table.publish();
     }
     let factor = if is_test() || is_quick() { 100 } else { 1 };
     if wanted("A caller among") {
@@ -124,28 +138,39 @@ fn main() {
     }
 }
 
-/// Of one thread, or of two: in the names of tables.
-fn alone_or_not(alone: bool) -> usize {
-    if alone { 1 } else { 2 }
-}
-
-/// What each costs, also in terms of slabpool's.
-fn table(name: String, title: String, rows: &mut [Row]) -> Table {
+/// Enters what each costs, also in terms of slabpool's, on one thread or on two.
+fn enter(table: &mut Table, place: usize, rows: &mut [Row]) {
     rows.iter_mut().for_each(|row| row.samples.sort_by(f64::total_cmp));
     let of = rows.iter().find(|row| row.name == OWN).map(|row| middle(&row.samples));
     let of = of.expect("it is one of them");
-    let mut table = Table::new(name, title, &["ns, median", "min", "max", "/ ours"]);
-    for Row { name, samples, .. } in rows {
+    for (Row { samples, .. }, cells) in rows.iter().zip(&mut table.rows) {
         let (least, median, most) = (samples[0], middle(samples), samples[samples.len() - 1]);
         let nanos = [median, least, most].map(|nanos| format!("{nanos:.1}"));
-        table.row(*name, nanos.into_iter().chain([format!("{:.2}", median / of)]));
+        let cells = &mut cells[1 + place * COLUMNS.len() / 2..];
+        cells.iter_mut().zip(nanos).for_each(|(cell, nanos)| *cell = nanos);
+        cells[3] = format!("{:.2}", median / of);
     }
-    table
 }
 
 fn middle(sorted: &[f64]) -> f64 {
     sorted[sorted.len() / 2]
 }
+
+/// On one thread, and on two. The ratio is what a caller waited to its fair share.
+const LINE_COLUMNS: [&str; 12] = [
+    "1 thread, ratio",
+    "min",
+    "max",
+    "waited, ms",
+    "ahead",
+    "served before it",
+    "2 threads, ratio",
+    "min of 2",
+    "max of 2",
+    "waited, ms, 2 threads",
+    "ahead, 2 threads",
+    "served before it, 2 threads",
+];
 
 /// The line of a contender: tasks, connections, callers.
 type LineOf = fn(&Arc<Runtime>, usize, usize, usize) -> Vec<Wait>;
@@ -161,7 +186,11 @@ fn lines(factor: usize) {
     ];
     let (tasks, connections, probes) = LINE;
     let tasks = tasks / factor;
-    for (threads, runtime) in runtimes() {
+    let connections = connections.min(tasks / 2);
+    let title = format!("A caller among {tasks} tasks that hold for {HOLD:?}");
+    let mut table = Table::new("managed-line", title, &LINE_COLUMNS);
+    contenders.iter().for_each(|(name, _)| table.row(*name, []));
+    for (place, (_, runtime)) in runtimes().into_iter().enumerate() {
         let mut waits = contenders.map(|_| Vec::new());
         for round in 0..rounds {
             for (waits, (name, run)) in waits.iter_mut().zip(contenders) {
@@ -170,49 +199,35 @@ fn lines(factor: usize) {
                 if round >= rounds {
                     continue;
                 }
-                waits.extend(run(&runtime, connections.min(tasks / 2), tasks, probes));
+                waits.extend(run(&runtime, connections, tasks, probes));
             }
         }
-        let connections = connections.min(tasks / 2);
-        let title = format!("A caller among {tasks} tasks that hold for {HOLD:?}, {threads}");
-        let alone = runtime.metrics().num_workers() == 1;
-        let name = format!("managed-line-{}", alone_or_not(alone));
-        line_table(name, title, &contenders.map(|(name, _)| name), &waits, connections).publish();
+        for (waits, row) in waits.iter().zip(&mut table.rows) {
+            let cells = &mut row[1 + place * LINE_COLUMNS.len() / 2..];
+            cells.iter_mut().zip(met(waits, connections)).for_each(|(cell, met)| *cell = met);
+        }
     }
+    table.publish();
 }
 
-/// What the callers of each contender met.
-fn line_table(
-    name: String,
-    title: String,
-    names: &[&str],
-    waits: &[Vec<Wait>],
-    connections: usize,
-) -> Table {
-    const COLUMNS: [&str; 7] =
-        ["ahead", "served before it", "waited, ms", "fair share, ms", "ratio", "min", "max"];
-    let mut table = Table::new(name, title, &COLUMNS);
-    for (name, waits) in names.iter().zip(waits) {
-        let column = |of: &dyn Fn(&Wait) -> f64| {
-            let mut sorted: Vec<f64> = waits.iter().map(of).collect();
-            sorted.sort_by(f64::total_cmp);
-            sorted
-        };
-        let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
-        let share = |wait: &Wait| milliseconds(wait.fair(connections));
-        let ratios = column(&|wait| milliseconds(wait.took) / share(wait));
-        let cells = [
-            format!("{:.0}", middle(&column(&|wait| wait.ahead as f64))),
-            format!("{:.0}", middle(&column(&|wait| wait.served as f64))),
-            format!("{:.1}", middle(&column(&|wait| milliseconds(wait.took)))),
-            format!("{:.1}", middle(&column(&share))),
-            format!("{:.3}", middle(&ratios)),
-            format!("{:.3}", ratios[0]),
-            format!("{:.3}", ratios[ratios.len() - 1]),
-        ];
-        table.row(*name, cells);
-    }
-    table
+/// What the callers of a contender met.
+fn met(waits: &[Wait], connections: usize) -> [String; LINE_COLUMNS.len() / 2] {
+    let column = |of: &dyn Fn(&Wait) -> f64| {
+        let mut sorted: Vec<f64> = waits.iter().map(of).collect();
+        sorted.sort_by(f64::total_cmp);
+        sorted
+    };
+    let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
+    let share = |wait: &Wait| milliseconds(wait.fair(connections));
+    let ratios = column(&|wait| milliseconds(wait.took) / share(wait));
+    [
+        format!("{:.3}", middle(&ratios)),
+        format!("{:.3}", ratios[0]),
+        format!("{:.3}", ratios[ratios.len() - 1]),
+        format!("{:.1}", middle(&column(&|wait| milliseconds(wait.took)))),
+        format!("{:.0}", middle(&column(&|wait| wait.ahead as f64))),
+        format!("{:.0}", middle(&column(&|wait| wait.served as f64))),
+    ]
 }
 
 /// How even the waits of many tasks are.

@@ -10,6 +10,7 @@ const UNWATCHED: usize = 2;
 
 pub fn print(matches: &[Match]) {
     println!("Connections share 100 keys, but for those that are said to have their own.");
+    together(matches).publish();
     let title = "Get and release, nothing happens between; ns of processor time";
     cycles("idle-cycles", title, matches, |score| &score.cycles).publish();
     let title = "Get and release, the user reads between; ns of processor time";
@@ -27,6 +28,7 @@ pub fn print(matches: &[Match]) {
     blows("idle-closes", title, matches, |score| &score.closes).publish();
     let title = "From a byte that nobody asked for to the pool's close, us";
     blows("idle-bytes", title, matches, |score| &score.sends).publish();
+    ends(matches).publish();
     all(matches).publish();
     rest(matches).publish();
 }
@@ -36,6 +38,69 @@ fn name(played: &Match) -> String {
     let own = if played.is_own_keys() { ", a key each" } else { "" };
     let wish = if connections < wanted { format!(" (not {wanted})") } else { String::new() };
     format!("{connections}{wish} {kind}{own}")
+}
+
+/// The medians of all cycles. The other tables have more of each.
+fn together(matches: &[Match]) -> Table {
+    const COLUMNS: [&str; 6] = [
+        "not watched",
+        "watched",
+        "... user has read",
+        "... replaced",
+        "Pingora's way",
+        "... user has read, Pingora's way",
+    ];
+    let title = "Get and release, ns of processor time";
+    let mut table = Table::new("idle", title, &COLUMNS);
+    let cell = |cycles: &Cycles| match cycles.cpu.is_empty() {
+        true => String::new(),
+        false => format!("{:.0}", median(&cycles.cpu)),
+    };
+    for played in matches {
+        let [slabpool, pingora, unwatched] = &played.scores;
+        let cells = [
+            &unwatched.cycles,
+            &slabpool.cycles,
+            &slabpool.reads,
+            &slabpool.later_cycles,
+            &pingora.cycles,
+            &pingora.reads,
+        ];
+        table.row(name(played), cells.map(cell));
+    }
+    table
+}
+
+/// How connections end, likewise.
+fn ends(matches: &[Match]) -> Table {
+    const COLUMNS: [&str; 8] = [
+        "close, median",
+        "p99",
+        "Pingora's way",
+        "p99 of it",
+        "a byte, median",
+        "a byte, Pingora's way",
+        "all at once, ms",
+        "all at once, Pingora's way, ms",
+    ];
+    let title = "From what the peer does until the pool has closed the connection, us";
+    let mut table = Table::new("idle-ends", title, &COLUMNS);
+    for played in matches {
+        let [slabpool, pingora, _] = &played.scores;
+        let (Some(all), Some(pingora_all)) = (slabpool.all, pingora.all) else { continue };
+        let cells = [
+            quantile(&slabpool.closes, 0.5) / 1e3,
+            quantile(&slabpool.closes, 0.99) / 1e3,
+            quantile(&pingora.closes, 0.5) / 1e3,
+            quantile(&pingora.closes, 0.99) / 1e3,
+            median(&slabpool.sends) / 1e3,
+            median(&pingora.sends) / 1e3,
+            all.0 / 1e6,
+            pingora_all.0 / 1e6,
+        ];
+        table.row(name(played), cells.map(|cell| format!("{cell:.1}")));
+    }
+    table
 }
 
 fn cycles(file: &str, title: &str, matches: &[Match], of: impl Fn(&Score) -> &Cycles) -> Table {

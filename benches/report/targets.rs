@@ -88,7 +88,7 @@ fn pairs(tables: &Tables) -> Vec<Target> {
 fn others(tables: &Tables) -> Vec<Target> {
     let number = |table: &str, of: &str, column: &str| tables.number(table, of, column);
     let faster = |table: &str, of: &str| number(table, of, BY_PEER).map(|ratio| 1.0 / ratio);
-    let core = number("managed-acquire-1", "slabpool's core, get and release", "/ ours");
+    let core = number("managed-acquire", "slabpool's core, get and release", "/ ours");
     let churn = "slabpool insert + detach, handle";
     let calls = |of: &str| number("allocations", of, "allocations");
     vec![
