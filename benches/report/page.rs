@@ -23,7 +23,8 @@ pub fn fill(text: &str, tables: &[Table]) -> (String, Vec<String>) {
         let (old, after) = marked.split_at(end + END.len());
         match tables.iter().find(|table| table.name == name) {
             Some(table) => {
-                page.push_str(&format!("{BEGIN}{name}{BEGIN_END}\n{}{END}", table.markdown()));
+                let table = table.markdown();
+                page.push_str(&format!("{BEGIN}{name}{BEGIN_END}\n\n{table}\n{END}"));
             }
             None => {
                 wrong.push(format!("nobody has measured {name:?}"));
