@@ -7,8 +7,8 @@
 //! cargo bench --features tokio --bench limits -- --csv=DIRECTORY
 //! ```
 //!
-//! Each operation has a run of this program under Callgrind, which counts 10,000 of it after
-//! some to warm up, and nothing else. Counts do not depend on what the machine does, but on
+//! Each operation has three runs of this program under Callgrind, which counts 10,000 of it
+//! after some to warm up, and nothing else; the median counts. Counts do not depend on what the machine does, but on
 //! the compiler: by another one than that of the limits, 10 % more are let pass. The peers
 //! are for comparison, and have no limit. `--bench instructions` has the same operations for
 //! iai-callgrind, which shows where the instructions are.
@@ -97,8 +97,15 @@ fn counted(work: &Work) {
     work(0, OPERATIONS);
 }
 
-/// Instructions of one operation.
+/// Instructions of one operation: the median of some runs, since the hash keys are random.
 fn count(name: &str) -> u64 {
+    const RUNS: usize = 3;
+    let mut counts = [(); RUNS].map(|()| count_once(name));
+    counts.sort_unstable();
+    counts[RUNS / 2]
+}
+
+fn count_once(name: &str) -> u64 {
     let program = env::current_exe().expect("this program has a path");
     let run = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null", COUNTED])
