@@ -4,13 +4,12 @@
 //! ```text
 //! .ci/instructions                       # installs Valgrind if it is missing
 //! .ci/instructions --write               # writes the limits anew
-//! cargo bench --features tokio --bench limits -- --csv=DIRECTORY
 //! ```
 //!
 //! Each operation has three runs of this program under Callgrind, which counts 10,000 of it
-//! after some to warm up, and nothing else; the median counts. Counts do not depend on what the machine does, but on
-//! the compiler: by another one than that of the limits, 10 % more are let pass. The peers
-//! are for comparison, and have no limit. `--bench instructions` has the same operations for
+//! after some to warm up, and nothing else; the median counts. Counts do not depend on what
+//! the machine does, but on the compiler: by another one than that of the limits, 10 % more
+//! are let pass. The peers are for comparison, and have no limit. `--bench instructions` has the same operations for
 //! iai-callgrind, which shows where the instructions are.
 
 mod common;

@@ -68,7 +68,7 @@ impl Bars {
 impl Lines {
     /// The picture. Each step upwards is ten times as much.
     pub fn draw(&self) -> String {
-        const LEFT: f64 = 70.0;
+        const LEFT: f64 = 84.0;
         const HEIGHT: f64 = 300.0;
         const PALETTE: [&str; 8] = [
             "#0b5394", "#cc4125", "#38761d", "#b45f06", "#674ea7", "#45818e", "#a64d79", "#666666",
@@ -84,7 +84,8 @@ impl Lines {
         let mut picture = Picture::new(&self.title, height);
         for power in low as i32..=high as i32 {
             let value = 10_f64.powi(power);
-            picture.line(&[(LEFT, y(value)), (x(self.places.len() - 1), y(value))], "#dddddd");
+            let across = [(LEFT, y(value)), (x(self.places.len() - 1), y(value))];
+            picture.line(&across, "#dddddd", false);
             picture.text(LEFT - 8.0, y(value) + 4.0, "end", &short(value), false);
         }
         for (place, name) in self.places.iter().enumerate() {
@@ -94,9 +95,12 @@ impl Lines {
             let color = PALETTE[n % PALETTE.len()];
             let points = values.iter().enumerate();
             let points: Vec<_> = points.filter_map(|(n, v)| Some((x(n), y((*v)?)))).collect();
-            picture.line(&points, color);
+            // When the colours are used up, they come again with dashes.
+            let is_dashed = n >= PALETTE.len();
+            picture.line(&points, color, is_dashed);
             let legend = bottom + 36.0 + n as f64 * LINE;
-            picture.line(&[(LEFT, legend - 4.0), (LEFT + 24.0, legend - 4.0)], color);
+            let sample = [(LEFT, legend - 4.0), (LEFT + 24.0, legend - 4.0)];
+            picture.line(&sample, color, is_dashed);
             picture.text(LEFT + 32.0, legend, "start", name, false);
         }
         picture.end()
@@ -148,11 +152,12 @@ impl Picture {
         ));
     }
 
-    fn line(&mut self, points: &[(f64, f64)], color: &str) {
+    fn line(&mut self, points: &[(f64, f64)], color: &str, is_dashed: bool) {
+        let dashes = if is_dashed { "5 3" } else { "none" };
         let points: Vec<_> = points.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
         let points = points.join(" ");
         self.add(format_args!(
-            r#"<polyline points="{points}" fill="none" stroke="{color}" stroke-width="1.5"/>"#
+            r#"<polyline points="{points}" fill="none" stroke="{color}" stroke-width="1.5" stroke-dasharray="{dashes}"/>"#
         ));
     }
 
