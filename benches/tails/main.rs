@@ -129,10 +129,10 @@ fn tails(rows: &[Row]) -> Table {
         "p99.9",
         "p99.99",
         "max, us",
-        "over 50 us, of a million",
+        "over 50 us, in a second",
         "control p50",
         "control p99.99",
-        "control over 50 us",
+        "control over 50 us, in a second",
         "p50 / 1,000 idle",
     ];
     let mut table = Table::new("tails", "Times of single operations", &COLUMNS);
@@ -151,10 +151,10 @@ fn tails(rows: &[Row]) -> Table {
                 whole(times.quantile(0.999)),
                 whole(times.quantile(0.9999)),
                 format!("{:.0}", times.max() as f64 / 1e3),
-                format!("{:.2}", times.long_per_million()),
+                format!("{:.2}", times.long_per_second()),
                 whole(control.quantile(0.5)),
                 whole(control.quantile(0.9999)),
-                format!("{:.2}", control.long_per_million()),
+                format!("{:.2}", control.long_per_second()),
                 format!("{:.2}", middle(row) / middle(&rows[0])),
             ],
         );

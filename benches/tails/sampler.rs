@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-/// Operations in a row, and then as many of the control.
+/// Operations in a row, before the control's turn, which takes as long.
 const SLICE: usize = 1_024;
 
 /// An operation may take no longer than this because of maintenance.
@@ -23,18 +23,21 @@ pub type Disturber<'a> = Box<dyn FnMut(&AtomicBool) + Send + 'a>;
 pub struct Times {
     histogram: Histogram<u32>,
     long: u64,
+    /// All of them together.
+    spent: Duration,
     /// The median of each round.
     medians: Vec<f64>,
 }
 
 impl Times {
     fn new() -> Self {
-        Self { histogram: histogram(), long: 0, medians: Vec::new() }
+        Self { histogram: histogram(), long: 0, spent: Duration::ZERO, medians: Vec::new() }
     }
 
     fn add(&mut self, time: Duration) {
         self.histogram.saturating_record(time.as_nanos() as u64);
         self.long += u64::from(time > LONG);
+        self.spent += time;
     }
 
     pub fn quantile(&self, part: f64) -> u64 {
@@ -49,9 +52,10 @@ impl Times {
         &self.medians
     }
 
-    /// How many of a million took longer than [`LONG`].
-    pub fn long_per_million(&self) -> f64 {
-        self.long as f64 * 1e6 / self.histogram.len().max(1) as f64
+    /// How many took longer than [`LONG`], in a second of them: by time, since the scheduler
+    /// takes the core away by time, and short operations are hit less often than long ones.
+    pub fn long_per_second(&self) -> f64 {
+        self.long as f64 / self.spent.as_secs_f64().max(f64::MIN_POSITIVE)
     }
 }
 
@@ -121,6 +125,7 @@ impl<'a> Phase<'a> {
             // What was evicted from the caches comes back first.
             (0..SLICE).for_each(|n| operation(*done + n));
             loop {
+                let before = times.spent;
                 for n in 0..SLICE {
                     let start = Instant::now();
                     operation(*done + n);
@@ -129,9 +134,11 @@ impl<'a> Phase<'a> {
                     round[0].saturating_record(took.as_nanos() as u64);
                 }
                 *done += SLICE;
-                for n in 0..SLICE {
+                // For as long, so that as much can happen.
+                let until = control.spent + (times.spent - before);
+                while control.spent < until {
                     let start = Instant::now();
-                    black_box(n);
+                    black_box(&start);
                     let took = start.elapsed();
                     control.add(took);
                     round[1].saturating_record(took.as_nanos() as u64);
