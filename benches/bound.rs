@@ -13,14 +13,15 @@ use common::bound;
 
 fn main() {
     let mut criterion = common::criterion();
-    for (title, contenders) in [
-        ("bound/put_new_key", &bound::PUT_NEW_KEY[..]),
-        ("bound/put_one_key", &bound::PUT_ONE_KEY),
-        ("bound/come_and_go", &bound::COME_AND_GO),
+    for (title, threads, contenders) in [
+        ("bound/put_new_key", 1, &bound::PUT_NEW_KEY[..]),
+        ("bound/put_new_key, 2 threads", 2, &bound::PUT_NEW_KEY),
+        ("bound/put_one_key", 1, &bound::PUT_ONE_KEY),
+        ("bound/come_and_go", 1, &bound::COME_AND_GO),
     ] {
         let mut group = criterion.benchmark_group(title);
         for &(name, new) in contenders {
-            common::measure(&mut group, name, 1, new);
+            common::measure(&mut group, name, threads, new);
         }
         group.finish();
     }

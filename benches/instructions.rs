@@ -15,6 +15,9 @@
 //! cargo bench --bench instructions
 //! ```
 //!
+//! Whether there are more of them than before is what `.ci/instructions` says, which needs no
+//! runner: see `limits.rs`.
+//!
 //! The target is not run by a plain `cargo bench`, which is to work without either.
 
 #![allow(missing_docs, reason = "the macros make public items")]

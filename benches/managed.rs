@@ -1,7 +1,7 @@
 //! How the managed pool compares with other pools whose callers wait.
 //!
-//! As in `ratios`, all contenders take turns in one process, a slice of [`SLICE`] each, in
-//! [`ROUNDS`] rounds that start at a different contender each, and what counts is the ratio
+//! As in `ratios`, all contenders take turns in one process, a slice of 30 ms each, in
+//! 21 rounds that start at a different contender each, and what counts is the ratio
 //! of their medians. Prints Markdown, and takes two minutes:
 //!
 //! ```text
@@ -22,14 +22,10 @@ use common::managed::{
     Bb8, Deadpool, OnRuntime, Permits, Slabpool, TASKS_64, TASKS_64_YIELDING, UNCONTENDED, runtimes,
 };
 use common::queue::{HOLD, Wait, evenness, line};
+use common::table::Table;
+use common::turns::{Effort, is_quick, is_test};
 use common::{Work, together};
 use tokio::runtime::Runtime;
-
-/// Turns that each contender gets.
-const ROUNDS: usize = 21;
-
-/// How long a turn takes, about.
-const SLICE: Duration = Duration::from_millis(30);
 
 /// What the ratios refer to, by name.
 const OWN: &str = "slabpool, released";
@@ -40,6 +36,18 @@ const LINE_ROUNDS: usize = 3;
 
 /// The even one: tasks, connections, and waits of each task that count.
 const EVEN: (usize, usize, usize) = (1_000, 8, 3);
+
+/// On one thread, and on two.
+const COLUMNS: [&str; 8] = [
+    "1 thread, ns",
+    "min",
+    "max",
+    "/ ours",
+    "2 threads, ns",
+    "min of 2",
+    "max of 2",
+    "/ ours, 2 threads",
+];
 
 struct Row {
     name: &'static str,
@@ -97,21 +105,19 @@ fn processor_time() -> Option<Duration> {
 }
 
 fn main() {
-    // `cargo bench` passes `--bench`, and `cargo test` does not: see that it works, and be
-    // done.
-    let passed = |flag: &str| std::env::args().any(|argument| argument == flag);
-    let test = !passed("--bench") || passed("--test");
     let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     let wanted = |title: &str| filter.as_deref().is_none_or(|part| title.contains(part));
-    let (rounds, slice) = if test { (1, Duration::from_micros(10)) } else { (ROUNDS, SLICE) };
+    let Effort { rounds, slice, .. } = Effort::chosen();
     let titles = [
-        ("Acquire and give back", UNCONTENDED),
-        ("64 tasks on 16 connections, ten times each", TASKS_64),
-        ("... each of which yields while it has one", TASKS_64_YIELDING),
+        ("acquire", "Acquire and give back", UNCONTENDED),
+        ("tasks", "64 tasks on 16 connections, ten times each", TASKS_64),
+        ("yielding", "... each of which yields while it has one", TASKS_64_YIELDING),
     ];
     println!("Medians of {rounds} rounds, {slice:?} of each contender in each, in turn.");
-    for (title, contenders) in titles.into_iter().filter(|(title, _)| wanted(title)) {
-        for (threads, runtime) in runtimes() {
+    for (name, title, contenders) in titles.into_iter().filter(|(_, title, _)| wanted(title)) {
+        let mut table = Table::new(format!("managed-{name}"), title, &COLUMNS);
+        contenders.iter().for_each(|(name, _)| table.row(*name, []));
+        for (place, (_, runtime)) in runtimes().into_iter().enumerate() {
             let alone = runtime.metrics().num_workers() == 1;
             let mut rows = contenders.map(|contender| Row::new(contender, &runtime, alone, slice));
             for round in 0..rounds {
@@ -119,10 +125,11 @@ fn main() {
                     rows[(turn + round) % contenders.len()].sample();
                 }
             }
-            print(&format!("{title}, {threads}"), &mut rows);
+            enter(&mut table, place, &mut rows);
         }
+        table.publish();
     }
-    let factor = if test { 100 } else { 1 };
+    let factor = if is_test() || is_quick() { 100 } else { 1 };
     if wanted("A caller among") {
         lines(factor);
     }
@@ -131,25 +138,39 @@ fn main() {
     }
 }
 
-/// Prints rows as a table, with what each costs in terms of slabpool's.
-fn print(title: &str, rows: &mut [Row]) {
+/// Enters what each costs, also in terms of slabpool's, on one thread or on two.
+fn enter(table: &mut Table, place: usize, rows: &mut [Row]) {
     rows.iter_mut().for_each(|row| row.samples.sort_by(f64::total_cmp));
     let of = rows.iter().find(|row| row.name == OWN).map(|row| middle(&row.samples));
     let of = of.expect("it is one of them");
-    println!("\n### {title}\n");
-    println!("| | ns, median | min-max | / {OWN} |");
-    println!("|---|---:|---:|---:|");
-    for row in rows {
-        let (median, samples) = (middle(&row.samples), &row.samples);
-        let (least, most) = (samples[0], samples[samples.len() - 1]);
-        let name = row.name;
-        println!("| {name} | {median:.1} | {least:.1}-{most:.1} | {:.2} |", median / of);
+    for (Row { samples, .. }, cells) in rows.iter().zip(&mut table.rows) {
+        let (least, median, most) = (samples[0], middle(samples), samples[samples.len() - 1]);
+        let nanos = [median, least, most].map(|nanos| format!("{nanos:.1}"));
+        let cells = &mut cells[1 + place * COLUMNS.len() / 2..];
+        cells.iter_mut().zip(nanos).for_each(|(cell, nanos)| *cell = nanos);
+        cells[3] = format!("{:.2}", median / of);
     }
 }
 
 fn middle(sorted: &[f64]) -> f64 {
     sorted[sorted.len() / 2]
 }
+
+/// On one thread, and on two. The ratio is what a caller waited to its fair share.
+const LINE_COLUMNS: [&str; 12] = [
+    "1 thread, ratio",
+    "min",
+    "max",
+    "waited, ms",
+    "ahead",
+    "served before it",
+    "2 threads, ratio",
+    "min of 2",
+    "max of 2",
+    "waited, ms, 2 threads",
+    "ahead, 2 threads",
+    "served before it, 2 threads",
+];
 
 /// The line of a contender: tasks, connections, callers.
 type LineOf = fn(&Arc<Runtime>, usize, usize, usize) -> Vec<Wait>;
@@ -165,7 +186,11 @@ fn lines(factor: usize) {
     ];
     let (tasks, connections, probes) = LINE;
     let tasks = tasks / factor;
-    for (threads, runtime) in runtimes() {
+    let connections = connections.min(tasks / 2);
+    let title = format!("A caller among {tasks} tasks that hold for {HOLD:?}");
+    let mut table = Table::new("managed-line", title, &LINE_COLUMNS);
+    contenders.iter().for_each(|(name, _)| table.row(*name, []));
+    for (place, (_, runtime)) in runtimes().into_iter().enumerate() {
         let mut waits = contenders.map(|_| Vec::new());
         for round in 0..rounds {
             for (waits, (name, run)) in waits.iter_mut().zip(contenders) {
@@ -174,34 +199,35 @@ fn lines(factor: usize) {
                 if round >= rounds {
                     continue;
                 }
-                waits.extend(run(&runtime, connections.min(tasks / 2), tasks, probes));
+                waits.extend(run(&runtime, connections, tasks, probes));
             }
         }
-        println!("\n### A caller among {tasks} tasks that hold for {HOLD:?}, {threads}\n");
-        println!("| | ahead | served before it | waited, ms | fair share, ms | ratio | min-max |");
-        println!("|---|---:|---:|---:|---:|---:|---:|");
-        for (waits, (name, _)) in waits.iter().zip(contenders) {
-            let connections = connections.min(tasks / 2);
-            let column = |of: &dyn Fn(&Wait) -> f64| {
-                let mut sorted: Vec<f64> = waits.iter().map(of).collect();
-                sorted.sort_by(f64::total_cmp);
-                sorted
-            };
-            let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
-            let share = |wait: &Wait| milliseconds(wait.fair(connections));
-            let ratios = column(&|wait| milliseconds(wait.took) / share(wait));
-            println!(
-                "| {name} | {:.0} | {:.0} | {:.1} | {:.1} | {:.3} | {:.3}-{:.3} |",
-                middle(&column(&|wait| wait.ahead as f64)),
-                middle(&column(&|wait| wait.served as f64)),
-                middle(&column(&|wait| milliseconds(wait.took))),
-                middle(&column(&share)),
-                middle(&ratios),
-                ratios[0],
-                ratios[ratios.len() - 1],
-            );
+        for (waits, row) in waits.iter().zip(&mut table.rows) {
+            let cells = &mut row[1 + place * LINE_COLUMNS.len() / 2..];
+            cells.iter_mut().zip(met(waits, connections)).for_each(|(cell, met)| *cell = met);
         }
     }
+    table.publish();
+}
+
+/// What the callers of a contender met.
+fn met(waits: &[Wait], connections: usize) -> [String; LINE_COLUMNS.len() / 2] {
+    let column = |of: &dyn Fn(&Wait) -> f64| {
+        let mut sorted: Vec<f64> = waits.iter().map(of).collect();
+        sorted.sort_by(f64::total_cmp);
+        sorted
+    };
+    let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
+    let share = |wait: &Wait| milliseconds(wait.fair(connections));
+    let ratios = column(&|wait| milliseconds(wait.took) / share(wait));
+    [
+        format!("{:.3}", middle(&ratios)),
+        format!("{:.3}", ratios[0]),
+        format!("{:.3}", ratios[ratios.len() - 1]),
+        format!("{:.1}", middle(&column(&|wait| milliseconds(wait.took)))),
+        format!("{:.0}", middle(&column(&|wait| wait.ahead as f64))),
+        format!("{:.0}", middle(&column(&|wait| wait.served as f64))),
+    ]
 }
 
 /// How even the waits of many tasks are.
@@ -215,14 +241,14 @@ fn evennesses(factor: usize) {
     ];
     let (tasks, connections, turns) = EVEN;
     let tasks = tasks / factor;
-    println!("\n### Jain's index of the waits of {tasks} tasks on {connections} connections\n");
-    println!("| | 1 thread | 2 threads |");
-    println!("|---|---:|---:|");
+    let title = format!("Jain's index of the waits of {tasks} tasks on {connections} connections");
+    let mut table = Table::new("managed-evenness", title, &["1 thread", "2 threads"]);
     let runtimes = runtimes();
     for (name, run) in contenders {
         let indexes = runtimes
             .each_ref()
             .map(|(_, runtime)| format!("{:.4}", run(runtime, connections, tasks, turns)));
-        println!("| {name} | {} | {} |", indexes[0], indexes[1]);
+        table.row(name, indexes);
     }
+    table.publish();
 }

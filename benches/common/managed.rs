@@ -18,6 +18,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::yield_now;
 
+use super::fast::FastPool;
 use super::{Connection, Work};
 
 /// What a pool holds.
@@ -55,35 +56,38 @@ pub trait Subject: Clone + Send + Sync + 'static {
 }
 
 /// Acquires a connection, counts in it, and gives it back.
-pub const UNCONTENDED: [OnRuntime; 7] = [
+pub const UNCONTENDED: [OnRuntime; 8] = [
     ("slabpool, released", uncontended::<Slabpool<false>>),
     ("slabpool, dropped", uncontended::<Slabpool<true>>),
     ("deadpool", uncontended::<Deadpool<false>>),
     ("deadpool, with a timeout", uncontended::<Deadpool<true>>),
     ("bb8", uncontended::<Bb8>),
+    ("fast_pool", uncontended::<FastPool>),
     ("slabpool's core, get and release", uncontended::<Core>),
     ("tokio's Semaphore", uncontended::<Permits>),
 ];
 
 /// 64 tasks, each of which does so ten times, on 16 connections.
-pub const TASKS_64: [OnRuntime; 7] = [
+pub const TASKS_64: [OnRuntime; 8] = [
     ("slabpool, released", tasks::<Slabpool<false>, false>),
     ("slabpool, dropped", tasks::<Slabpool<true>, false>),
     ("deadpool", tasks::<Deadpool<false>, false>),
     ("deadpool, with a timeout", tasks::<Deadpool<true>, false>),
     ("bb8", tasks::<Bb8, false>),
+    ("fast_pool", tasks::<FastPool, false>),
     ("tokio's Semaphore", tasks::<Permits, false>),
     ("tasks that acquire nothing", tasks::<Nothing, false>),
 ];
 
 /// The same, but whoever has a connection lets others run before it gives it back. So there
 /// are those who wait.
-pub const TASKS_64_YIELDING: [OnRuntime; 7] = [
+pub const TASKS_64_YIELDING: [OnRuntime; 8] = [
     ("slabpool, released", tasks::<Slabpool<false>, true>),
     ("slabpool, dropped", tasks::<Slabpool<true>, true>),
     ("deadpool", tasks::<Deadpool<false>, true>),
     ("deadpool, with a timeout", tasks::<Deadpool<true>, true>),
     ("bb8", tasks::<Bb8, true>),
+    ("fast_pool", tasks::<FastPool, true>),
     ("tokio's Semaphore", tasks::<Permits, true>),
     ("tasks that acquire nothing", tasks::<Nothing, true>),
 ];

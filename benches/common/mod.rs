@@ -3,11 +3,19 @@
 
 pub mod bound;
 #[cfg(feature = "tokio")]
+pub mod fast;
+#[cfg(feature = "tokio")]
 pub mod managed;
 pub mod pairs;
+pub mod peers;
+pub mod plain;
 #[cfg(feature = "tokio")]
 pub mod queue;
+pub mod shapes;
+pub mod table;
+pub mod turns;
 pub mod variants;
+pub mod zipf;
 
 use std::hash::Hash;
 use std::sync::Barrier;

@@ -17,10 +17,10 @@ use deadpool::unmanaged;
 use parking_lot::Mutex;
 use pingora_pool::{ConnectionMeta, ConnectionPool};
 
-use super::{Connection, Contender, Grouped, IDLE, Work, pool};
+use super::{Connection, Contender, Grouped, IDLE, Work, peers, pool};
 
 /// Idle connections in a group that is used alone.
-const IDLE_PER_GROUP: u64 = 8;
+pub const IDLE_PER_GROUP: u64 = 8;
 
 /// Groups, where there are many, and idle connections in each.
 const KEYS: usize = 1_000;
@@ -33,31 +33,41 @@ const CAPACITY: usize = 4_096;
 const QUEUE_CAPACITY: usize = 64;
 
 /// Thread `n` uses group `n % groups`.
-pub const BY_GROUP: [Grouped; 10] = [
+pub const BY_GROUP: [Grouped; 14] = [
     ("slabpool, handle", slabpool_handle),
     ("slabpool, key", |groups| slabpool_keyed(numbers(groups, 1), IDLE_PER_GROUP)),
     ("pingora-pool", |groups| pingora(numbers(groups, 1), IDLE_PER_GROUP)),
     ("deadpool, unmanaged", deadpool_unmanaged),
     ("Mutex<Vec>", mutex_vec),
     ("Mutex<HashMap<u64, Vec>>", |groups| mutex_map(numbers(groups, 1), IDLE_PER_GROUP)),
+    ("DashMap<u64, Mutex<Vec>>", |groups| peers::dash_map(numbers(groups, 1), IDLE_PER_GROUP)),
+    ("hyper-util, legacy", |groups| peers::legacy(numbers(groups, 1), IDLE_PER_GROUP)),
+    ("sharded-slab", peers::sharded_slab),
     ("ArrayQueue", array_queue),
     ("SegQueue", seg_queue),
+    ("ArcSwap and ahash lookup", |groups| peers::lookup(numbers(groups, 1))),
     ("one fetch_add", fetch_add),
     ("nothing shared", nothing_shared),
 ];
 
 /// One thread that goes through 1,000 groups whose keys are numbers.
-pub const BY_NUMBER: [Contender; 3] = [
+pub const BY_NUMBER: [Contender; 6] = [
     ("slabpool", slabpool_by_number),
     ("pingora-pool", pingora_by_number),
     ("Mutex<HashMap<u64, Vec>>", || mutex_map(numbers(1, KEYS), IDLE_PER_KEY)),
+    ("DashMap<u64, Mutex<Vec>>", || peers::dash_map(numbers(1, KEYS), IDLE_PER_KEY)),
+    ("hyper-util, legacy", || peers::legacy(numbers(1, KEYS), IDLE_PER_KEY)),
+    ("ArcSwap and ahash lookup", || peers::lookup(numbers(1, KEYS))),
 ];
 
 /// The same, with the keys that a proxy has.
-pub const BY_PEER: [Contender; 3] = [
+pub const BY_PEER: [Contender; 6] = [
     ("slabpool", slabpool_by_peer),
     ("pingora-pool", || pingora_hashing(peers(KEYS), IDLE_PER_KEY)),
     ("Mutex<HashMap<Peer, Vec>>", || mutex_map(peers(KEYS), IDLE_PER_KEY)),
+    ("DashMap<Peer, Mutex<Vec>>", || peers::dash_map(peers(KEYS), IDLE_PER_KEY)),
+    ("hyper-util, legacy", || peers::legacy(peers(KEYS), IDLE_PER_KEY)),
+    ("ArcSwap and ahash lookup", || peers::lookup(peers(KEYS))),
 ];
 
 /// What a proxy that speaks TLS keys its connections by. About 60 bytes are hashed
@@ -242,7 +252,7 @@ fn peers(keys: usize) -> Vec<Vec<Peer>> {
 }
 
 /// Puts `idle` connections under each key, numbered throughout.
-fn fill<K>(lists: &[Vec<K>], idle: u64, mut put: impl FnMut(&K, Connection)) {
+pub fn fill<K>(lists: &[Vec<K>], idle: u64, mut put: impl FnMut(&K, Connection)) {
     let places = lists.iter().flatten().flat_map(|key| (0..idle).map(move |_| key));
     for (key, connection) in places.zip(0..) {
         put(key, connection);
@@ -266,7 +276,7 @@ fn unkeyed<Q: Send + Sync + 'static>(
 
 /// A list of keys for each thread, which it goes through again and again, in another
 /// order than that in which they were put.
-fn keyed<K: Clone + Send + Sync + 'static>(
+pub fn keyed<K: Clone + Send + Sync + 'static>(
     lists: Vec<Vec<K>>,
     pair: impl Fn(&K) + Send + Sync + 'static,
 ) -> Work {
