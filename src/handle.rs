@@ -52,7 +52,7 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Group<K, C> {
         &self.pool
     }
 
-    /// As [`Pool::get`]. With [`Lease::release`], three read-modify-writes in all.
+    /// As [`Pool::get`]. With [`Lease::release`], two or three read-modify-writes in all.
     #[must_use = "dropping a lease closes its connection"]
     #[inline(always)]
     pub fn get(&self) -> Option<Pooled<'_, K, C>> {

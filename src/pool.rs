@@ -44,7 +44,7 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Pool<K, C> {
     /// is up, or that is found dead, is closed on the way. `None` if there is none: open
     /// one, and [`insert`](Pool::insert) it.
     ///
-    /// Takes no lock, allocates nothing, waits for nobody: two read-modify-writes, and
+    /// Takes no lock, allocates nothing, waits for nobody: one or two read-modify-writes, and
     /// what a [probe](Builder::probe) costs if there is one. The key may be in any
     /// borrowed form, as in [`HashMap::get`](std::collections::HashMap::get). To
     /// skip the lookup, keep a [`Group`].
