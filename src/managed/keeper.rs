@@ -343,8 +343,11 @@ where
         let (mut idle, mut latest) = (0, None);
         // A guess: any of them may be somebody's, and another's by now.
         members.lanes.walk(&engine.core, |claim| {
-            idle += 1;
             let seat = engine.core.seats.get(claim.seat);
+            if !seat.state.load().honours(claim.incarnation) {
+                return true; // leased, or gone
+            }
+            idle += 1;
             if claim.incarnation != engine.core.card(claim.seat).uses_base.get() {
                 latest = latest.max(Some(seat.stamp.get()));
             }

@@ -184,6 +184,8 @@ where
             |(bounds, terms)| {
                 inner.registry.bounds.store(bounds);
                 inner.terms.store(Arc::new(terms));
+                // Before there is more room, of which who waits would take too much.
+                inner.registry.relimit();
             },
         )?;
         // From here on others may change them again: what follows goes by those in force.
@@ -201,11 +203,19 @@ where
     C: Send + 'static,
     E: Send + Sync + 'static,
 {
+    /// The bounds were changed: each desk has its limits anew.
+    fn relimit(&self) {
+        for index in self.all() {
+            self.desk(index).relimit(&self.bounds);
+        }
+    }
+
     /// The bounds were changed: who waits may connect, and what is too many goes.
     fn resized(&self, pool: &CorePool<K, Slot<C>>) {
         for index in self.all() {
             let desk = self.desk(index);
-            // If the desk has gone to another peer meanwhile, it does no harm there.
+            // Once more, for one that was taken up meanwhile. If it has gone to another peer,
+            // it does no harm there.
             desk.relimit(&self.bounds);
             desk.freed(&desk.limits, || self.grant(index));
             // After the lock was taken: see M4 and `Limits::connections`.
