@@ -98,7 +98,7 @@ fn hand_over_against_the_last_to_cancel() {
 /// he goes without having done so, the other may.
 #[test]
 fn limit_against_close() {
-    check(3, || {
+    check(2, || {
         let ledger = Ledger::default();
         let (pool, group) = pool_of(1, &ledger);
         let peer = peer(&group, true);
