@@ -53,17 +53,16 @@ impl Lanes {
 
     /// The caller's lane, and its number.
     #[inline(always)]
-    pub(super) fn own(&self) -> (usize, &Lane) {
+    pub(super) fn own(&self) -> (u32, &Lane) {
         if self.width.get() == 1 { (0, &self.first) } else { self.own_of_many() }
     }
 
     #[cold]
-    fn own_of_many(&self) -> (usize, &Lane) {
-        let number = thread_number() % self.width.get() as usize;
-        let rest = self.width.rest();
-        // The number is not ordered with the lanes.
-        let far = number.checked_sub(1).and_then(|index| Some((number, rest.get(index)?)));
-        far.unwrap_or((0, &self.first))
+    fn own_of_many(&self) -> (u32, &Lane) {
+        let number = thread_number() as u32 % self.width.get();
+        // Not the first one, and there by now: the width is not ordered with the lanes.
+        let far = number.checked_sub(1).and_then(|far| self.width.rest().get(far as usize));
+        far.map_or((0, &self.first), |far| (number, far))
     }
 
     /// Leases the connection on top of the caller's lane, and leaves the ticket there: see
@@ -72,8 +71,8 @@ impl Lanes {
     #[inline(always)]
     pub fn claim_top<'a>(&self, core: &'a Core) -> Option<(u32, &'a Seat)> {
         let (number, own) = self.own();
-        let (_, seat) = own.claim_top(core, || self.failed(core, own))?;
-        Some((IN_PLACE | number as u32, seat))
+        let (_, seat) = own.claim_top(core)?;
+        Some((IN_PLACE | number, seat))
     }
 
     /// Makes a connection idle that was leased in place, if its ticket still lies on top:
@@ -99,7 +98,12 @@ impl Lanes {
     /// The lane in which a connection was leased in place.
     #[inline(always)]
     fn of_lease(&self, lease: u32) -> &Lane {
-        if lease == IN_PLACE { &self.first } else { self.get((lease & !IN_PLACE) as usize) }
+        if lease == IN_PLACE { &self.first } else { self.far_of_lease(lease) }
+    }
+
+    #[cold]
+    fn far_of_lease(&self, lease: u32) -> &Lane {
+        self.get((lease & !IN_PLACE) as usize)
     }
 
     /// Puts a ticket on top of the caller's lane.
@@ -139,7 +143,7 @@ impl Lanes {
     pub fn pop<'a>(&self, core: &'a Core) -> Option<(u32, Found<'a>)> {
         loop {
             let count = self.width.rest().len() + 1;
-            let own = if count == 1 { 0 } else { self.own().0 };
+            let own = if count == 1 { 0 } else { self.own().0 as usize };
             let found = (0..count).find_map(|step| self.get((own + step) % count).pop(core));
             if found.is_some() {
                 return found;

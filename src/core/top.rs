@@ -35,7 +35,7 @@ impl Lane {
     /// Leases the connection on top, if its own ticket lies there, and leaves the ticket.
     /// Returns the seat and its number. `None` proves nothing.
     #[inline(always)]
-    pub fn claim_top<'a>(&self, core: &'a Core, failed: impl Fn()) -> Option<(u32, &'a Seat)> {
+    pub fn claim_top<'a>(&self, core: &'a Core) -> Option<(u32, &'a Seat)> {
         let head = self.newest();
         let top = head.load();
         if top.index() >= SPARE {
@@ -49,7 +49,6 @@ impl Lane {
             return None;
         }
         if seat.state.claim(incarnation).is_err() {
-            failed();
             return None;
         }
         Some((top.index(), seat))
