@@ -218,14 +218,10 @@ mod numbers {
     use std::cell::Cell;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
-        static NUMBER: Cell<usize> = Cell::new(next());
-    }
-
-    fn next() -> usize {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
         // Relaxed: any number will do.
-        NEXT.fetch_add(1, Ordering::Relaxed)
+        static NUMBER: Cell<usize> = Cell::new(NEXT.fetch_add(1, Ordering::Relaxed));
     }
 
     /// A small number for each thread, to choose its lane by.
@@ -233,10 +229,10 @@ mod numbers {
         NUMBER.try_with(Cell::get).unwrap_or(0)
     }
 
-    /// Gives the thread another number, whose lane may be another one.
+    /// Gives the thread the next number, whose lane is another one.
     pub fn change_number() {
         // A thread that ends has none.
-        let _ = NUMBER.try_with(|number| number.set(next()));
+        let _ = NUMBER.try_with(|number| number.set(number.get().wrapping_add(1)));
     }
 }
 
