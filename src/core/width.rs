@@ -352,6 +352,10 @@ struct Listed {
     lanes: NonNull<Lanes>,
     /// Looks in a row that found half of them enough.
     calm: u32,
+    /// How many were in use at the look before.
+    used: u32,
+    /// The lanes have yet to be cleaned of what threads have left there that met.
+    littered: bool,
 }
 
 // SAFETY: stands for a `&Lanes`, which may be shared; who uses it has promised that they
@@ -373,7 +377,7 @@ impl Watched {
             // Relaxed: `take` has acquired it. Before the mark is taken away.
             next = NonNull::new(lanes.width.next.load(Ordering::Relaxed));
             lanes.answer();
-            self.lanes.push(Listed { lanes: place, calm: 0 });
+            self.lanes.push(Listed { lanes: place, calm: 0, used: 1, littered: true });
         }
         if mem::replace(&mut self.tick, tick) != tick {
             self.left = self.lanes.len();
@@ -386,7 +390,7 @@ impl Watched {
             let Some(listed) = self.lanes.get_mut(self.turn) else { return };
             // SAFETY: N1, by the caller's promise.
             let lanes = unsafe { listed.lanes.as_ref() };
-            if lanes.look(&mut listed.calm) {
+            if lanes.look(core, listed) {
                 self.turn += 1;
             } else {
                 self.lanes.swap_remove(self.turn);
@@ -397,14 +401,21 @@ impl Watched {
 
 impl Lanes {
     /// Looks at lanes that are listed. False if they are no more.
-    fn look(&self, calm: &mut u32) -> bool {
+    fn look(&self, core: &Core, listed: &mut Listed) -> bool {
         self.answer();
         let (busy, used) = (self.busy(), self.width.get());
-        *calm = if 2 * busy > used && used > 1 { 0 } else { *calm + 1 };
-        if *calm < PATIENCE {
+        if mem::replace(&mut listed.used, used) != used {
+            listed.littered = true;
+        } else if mem::take(&mut listed.littered) {
+            // Where threads met, connections may have left their own tickets, void, deep
+            // down. They get them back by this, and gets of them take the short way again.
+            listed.littered = !self.compact(core);
+        }
+        listed.calm = if 2 * busy > used && used > 1 { 0 } else { listed.calm + 1 };
+        if listed.calm < PATIENCE {
             return true;
         }
-        *calm = 0;
+        listed.calm = 0;
         if used > 1 {
             self.width.set(used.div_ceil(2));
             return true;
@@ -423,3 +434,4 @@ impl Lanes {
         strained && !self.width.listed.swap(true, Ordering::AcqRel)
     }
 }
+
