@@ -149,6 +149,7 @@ pub mod model {
     pub use crate::core::state::Phase;
     pub use crate::core::tagged::{Head, NIL};
     pub use crate::core::ticket::{Claim, IN_PLACE, Ticket};
+    pub use crate::core::width::Watched;
     pub use crate::core::{Core, Found};
     pub use crate::managed::channel::{Channel, Channels};
     pub use crate::managed::desk::{Desk, Joins, News, Starving, Ticket as Place, Trade, Way};
@@ -186,6 +187,15 @@ pub mod model {
         C: Send + 'static,
     {
         !group.members().lanes.were_bare()
+    }
+
+    /// Allots lanes to a group, as maintenance does for one that is strained.
+    pub fn widen<K, C>(group: &crate::Group<K, C>)
+    where
+        K: std::hash::Hash + Eq + Send + Sync + 'static,
+        C: Send + 'static,
+    {
+        group.members().lanes.widen();
     }
 
     /// How many connections hold a permit of this pool.

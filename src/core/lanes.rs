@@ -32,6 +32,12 @@ impl Lanes {
         Self::planned(Plan::Fixed(count))
     }
 
+    /// One lane, and up to so many.
+    #[cfg(any(test, slabpool_loom))]
+    pub fn adaptive(most: usize) -> Self {
+        Self::planned(Plan::UpTo(most))
+    }
+
     pub fn planned(plan: Plan) -> Self {
         Self { first: Lane::new(), width: Width::new(plan), era: Era::new() }
     }

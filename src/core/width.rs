@@ -39,7 +39,7 @@ const STRAIN: u64 = 64;
 /// A lane is busy that was pushed to so often between two looks.
 const BUSY: u64 = 64;
 /// After so many looks in a row that found half of the lanes enough, half are used.
-const PATIENCE: u32 = 8;
+const PATIENCE: u32 = if cfg!(slabpool_loom) { 1 } else { 8 };
 /// Wide groups that are looked at in one step of maintenance.
 const LOOKS_PER_STEP: usize = 64;
 
@@ -244,8 +244,9 @@ impl Lanes {
         }
     }
 
+    /// Allots lanes, and doubles the number in use.
     #[cold]
-    fn widen(&self) {
+    pub fn widen(&self) {
         // Relaxed, all of it: hints. A group with a cap has no use for more lanes.
         self.width.wanted.store(false, Ordering::Relaxed);
         if !self.width.capped.swap(false, Ordering::Relaxed) {
@@ -261,6 +262,11 @@ impl Lanes {
             self.width.capped.store(true, Ordering::Relaxed);
             self.width.set(1);
         }
+    }
+
+    /// Half as many lanes are used from now on.
+    pub fn narrow(&self) {
+        self.width.set(self.width.get().div_ceil(2));
     }
 
     /// How many lanes are in use.
@@ -363,6 +369,12 @@ struct Listed {
 unsafe impl Send for Listed {}
 
 impl Watched {
+    /// How many groups are looked at.
+    #[cfg(any(test, slabpool_loom))]
+    pub fn count(&self) -> usize {
+        self.lanes.len()
+    }
+
     /// Answers those that ask for lanes, and, once in a tick, takes lanes from those that
     /// have too many.
     ///
@@ -417,7 +429,7 @@ impl Lanes {
         }
         listed.calm = 0;
         if used > 1 {
-            self.width.set(used.div_ceil(2));
+            self.narrow();
             return true;
         }
         self.forget()
