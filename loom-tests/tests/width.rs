@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bench::{Bench, spawn};
 use common::{Conn, Handle, Ledger, check, handle, with_group};
 use desk::{leased, peer, release, sleep};
-use slabpool::model::{IN_PLACE, Watched, choose_lane, widen};
+use slabpool::model::{IN_PLACE, Lanes, Watched, choose_lane, widen};
 use slabpool::{Pool, PooledOwned, Token};
 
 /// A get looks through one lane while another one appears, gets a connection, and the first
@@ -146,19 +146,19 @@ fn strained_against_forgotten() {
 #[test]
 fn everybody_on_the_list_is_found() {
     check(3, || {
-        let (bench, second) = (Arc::new(Bench::adaptive()), Arc::new(Bench::adaptive()));
+        let (bench, second) = (Arc::new(Bench::adaptive()), Arc::new(Lanes::adaptive(2)));
         let other = {
             let second = Arc::clone(&second);
-            spawn(&bench, move |bench| second.lanes.strained(&bench.core))
+            spawn(&bench, move |bench| second.strained(&bench.core))
         };
         bench.lanes.strained(&bench.core);
         let mut watched = Watched::default();
-        // SAFETY: the benches have the lanes.
+        // SAFETY: the lanes are ours.
         unsafe { watched.step(&bench.core, 1) };
         other.join().unwrap();
         // SAFETY: as above.
         unsafe { watched.step(&bench.core, 1) };
-        let used = [&bench, &second].map(|bench| bench.lanes.in_use());
+        let used = [bench.lanes.in_use(), second.in_use()];
         assert_eq!((used, watched.count()), ([2, 2], 2));
     });
 }
@@ -180,7 +180,7 @@ fn scene(ledger: &Ledger) -> Scene {
 
 /// One thread allots a lane, another one pushes to it if it finds it, and a third one does
 /// something after which the connection must be gone.
-fn release_into_a_new_lane_against(deed: impl Fn(&Handle, Token) + Copy + 'static) {
+fn release_into_a_new_lane_against(deed: fn(&Handle, Token)) {
     check(2, move || {
         let ledger = Ledger::default();
         let (pool, group, token, [lower, upper]) = scene(&ledger);

@@ -39,7 +39,7 @@ const STRAIN: u64 = 64;
 /// A lane is busy that was pushed to so often between two looks.
 const BUSY: u64 = 64;
 /// After so many looks in a row that found half of the lanes enough, half are used.
-const PATIENCE: u32 = if cfg!(slabpool_loom) { 1 } else { 8 };
+const PATIENCE: u32 = if cfg!(slabpool_loom) { 2 } else { 8 };
 /// Wide groups that are looked at in one step of maintenance.
 const LOOKS_PER_STEP: usize = 64;
 
