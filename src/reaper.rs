@@ -30,7 +30,7 @@ use crate::core::seat::Alarm;
 use crate::core::state::Phase;
 use crate::core::ticket::Claim;
 use crate::core::wheel::Wheel;
-use crate::core::width::Watched;
+use crate::core::strained::Watched;
 use crate::ending::Removed;
 use crate::engine::Engine;
 use crate::error::CloseReason;

@@ -13,6 +13,7 @@
 //! | [`chain`] | going down what hangs from a head |
 //! | [`lanes`] | the lanes of one group |
 //! | [`width`] | how many lanes are in use |
+//! | [`strained`] | groups that need more lanes |
 //! | [`era`] | from which time a group's connections are |
 //! | [`rank`] | how many idle connections of a group are younger than one |
 //! | [`stock`] | lanes on loan, which outlive their group |
@@ -33,6 +34,7 @@ pub mod rank;
 pub mod seat;
 pub mod state;
 pub mod stock;
+pub mod strained;
 pub mod tagged;
 pub mod ticket;
 pub mod top;
@@ -41,9 +43,9 @@ pub mod width;
 
 use arena::Arena;
 use seat::{Card, Seat};
+use strained::Strained;
 use tagged::NIL;
 use ticket::{Claim, SPARE, Spare, Ticket};
-use width::Strained;
 
 /// The arenas that all groups of a pool share.
 #[derive(Debug)]
