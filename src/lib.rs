@@ -147,9 +147,9 @@ pub mod model {
     pub use crate::core::lru::Lru;
     pub use crate::core::seat::{Alarm, Card, Seat};
     pub use crate::core::state::Phase;
+    pub use crate::core::strained::Watched;
     pub use crate::core::tagged::{Head, NIL};
     pub use crate::core::ticket::{Claim, IN_PLACE, Ticket};
-    pub use crate::core::strained::Watched;
     pub use crate::core::{Core, Found};
     pub use crate::managed::channel::{Channel, Channels};
     pub use crate::managed::desk::{Desk, Joins, News, Starving, Ticket as Place, Trade, Way};

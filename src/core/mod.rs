@@ -86,7 +86,12 @@ impl<'a> Found<'a> {
 
 impl Core {
     pub fn new() -> Self {
-        Self { seats: Arena::new(), cards: Arena::new(), spares: Arena::new(), strained: Strained::new() }
+        Self {
+            seats: Arena::new(),
+            cards: Arena::new(),
+            spares: Arena::new(),
+            strained: Strained::new(),
+        }
     }
 
     /// Takes a vacant seat. `None` when the index space is used up.

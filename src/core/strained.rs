@@ -164,4 +164,3 @@ impl Lanes {
         strained && !self.width.listed.swap(true, Ordering::AcqRel)
     }
 }
-
