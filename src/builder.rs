@@ -4,12 +4,14 @@
 mod tests;
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use crate::config::{Config, Landing, OnClose, Probe, SettingsOf};
 use crate::connection::{CloseMode, Connection, Liveness};
+use crate::core::width::Plan;
 use crate::engine::Engine;
 use crate::error::{CloseReason, ConfigError};
 use crate::pool::Pool;
@@ -19,6 +21,18 @@ use crate::time::Clock;
 
 /// The most lanes of a group.
 const LANES_MAX: usize = 256;
+/// The most that it takes by itself.
+const ADAPTIVE_LANES_MAX: usize = 64;
+
+/// As many lanes as there are cores, or a few more: a power of two. Asked once.
+fn lanes_for_cores() -> usize {
+    static LANES: OnceLock<usize> = OnceLock::new();
+    *LANES.get_or_init(|| {
+        let cores = available_parallelism().map_or(1, usize::from);
+        // In models two, wherever they run.
+        if cfg!(slabpool_loom) { 2 } else { cores.next_power_of_two().min(ADAPTIVE_LANES_MAX) }
+    })
+}
 
 /// Builds a [`Pool`]. Setters cannot fail; [`Builder::build`] checks everything.
 ///
@@ -29,7 +43,7 @@ const LANES_MAX: usize = 256;
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct Builder<K, C> {
     settings: Settings,
-    lanes: usize,
+    lanes: Option<usize>,
     release_on_drop: bool,
     spawn_reaper: bool,
     probe: Probe<C>,
@@ -46,7 +60,7 @@ impl<K, C> Default for Builder<K, C> {
     fn default() -> Self {
         Self {
             settings: Settings::default(),
-            lanes: 1,
+            lanes: None,
             release_on_drop: false,
             spawn_reaper: true,
             probe: Probe::None,
@@ -126,12 +140,17 @@ impl<K, C> Builder<K, C> {
         self
     }
 
-    /// How many stacks a group has. More than one lets several threads use one
-    /// group at once with less contention; each has its own order then, LIFO for
-    /// each thread. Costs a cache line for each and each group. From 1 to 256.
-    /// Default: 1.
+    /// How many stacks a group has, always. With several, threads that use one group at
+    /// once contend less; each lane has its own order then, LIFO for each thread. Each but
+    /// the first is a cache line of memory for each group, and a get that finds nothing has
+    /// looked into all of them. From 1 to 256.
+    ///
+    /// Default: as many as it takes. A group begins with one. If threads contend for it, the
+    /// next step of maintenance, or the next insertion into it, doubles their number, up to
+    /// one for each core and at most 64. When half of them would do for some ticks, half are
+    /// used; their memory stays with the pool.
     pub fn lanes(mut self, lanes: usize) -> Self {
-        self.lanes = lanes;
+        self.lanes = Some(lanes);
         self
     }
 
@@ -321,12 +340,16 @@ impl<K, C> Builder<K, C> {
     /// [`ConfigError`] names the first setting that cannot work.
     pub fn build(self) -> Result<Pool<K, C>, ConfigError> {
         self.settings.validate()?;
-        let lanes = self.lanes;
-        if !(1..=LANES_MAX).contains(&lanes) {
-            return Err(ConfigError::LanesOutOfRange { lanes, lanes_min: 1, lanes_max: LANES_MAX });
-        }
+        let plan = match self.lanes {
+            None => Plan::UpTo(lanes_for_cores()),
+            Some(lanes) if (1..=LANES_MAX).contains(&lanes) => Plan::Fixed(lanes),
+            Some(lanes) => {
+                let (lanes_min, lanes_max) = (1, LANES_MAX);
+                return Err(ConfigError::LanesOutOfRange { lanes, lanes_min, lanes_max });
+            }
+        };
         let config = Config {
-            lanes,
+            plan,
             release_on_drop: self.release_on_drop,
             spawn_reaper: self.spawn_reaper,
             probe: self.probe,

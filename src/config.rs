@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::connection::{CloseMode, Liveness};
+use crate::core::width::Plan;
 use crate::error::CloseReason;
 use crate::pool::Pool;
 use crate::settings::GroupSettings;
@@ -47,7 +48,7 @@ pub(crate) trait Landing<K, C>: Send + Sync {
 
 /// What cannot be changed while the pool is in use.
 pub(crate) struct Config<K, C> {
-    pub lanes: usize,
+    pub plan: Plan,
     pub release_on_drop: bool,
     #[cfg_attr(not(feature = "tokio"), expect(dead_code, reason = "the reaper needs it"))]
     pub spawn_reaper: bool,

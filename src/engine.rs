@@ -84,7 +84,7 @@ impl<K, C> Engine<K, C> {
             generation: AtomicU32::new(0),
             closed: AtomicBool::new(false),
             directory: Directory::new(),
-            stock: Stock::new(config.lanes),
+            stock: Stock::new(config.plan),
             store: Store::new(),
             lru: Lru::new(),
             capacity: Capacity::new(capacity),

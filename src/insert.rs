@@ -126,6 +126,7 @@ impl<K, C> Engine<K, C> {
         start: Start,
         reserves: Reserves,
     ) -> Result<Admitted<K, C>, Rejected<C>> {
+        group.lanes.answer();
         let generation = match self.admission(&group, terms, start) {
             Ok(generation) => generation,
             Err(reason) => {

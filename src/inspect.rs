@@ -37,6 +37,8 @@ pub struct GroupSnapshot<K> {
     pub key: K,
     /// Whether it is [drained](crate::Group::drain).
     pub draining: bool,
+    /// How many lanes it uses; see [`Builder::lanes`](crate::Builder::lanes).
+    pub lanes: usize,
     /// Its connections: idle ones first, the last one released on top.
     pub connections: Vec<ConnectionSnapshot>,
 }
@@ -184,6 +186,7 @@ fn group<K: Clone>(members: &Members<K>, mut lines: Vec<ConnectionSnapshot>) -> 
     GroupSnapshot {
         key: members.key.clone(),
         draining: members.lanes.era.is_draining(),
+        lanes: members.lanes.in_use(),
         connections: lines,
     }
 }

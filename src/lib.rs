@@ -147,6 +147,7 @@ pub mod model {
     pub use crate::core::lru::Lru;
     pub use crate::core::seat::{Alarm, Card, Seat};
     pub use crate::core::state::Phase;
+    pub use crate::core::strained::Watched;
     pub use crate::core::tagged::{Head, NIL};
     pub use crate::core::ticket::{Claim, IN_PLACE, Ticket};
     pub use crate::core::{Core, Found};
@@ -186,6 +187,15 @@ pub mod model {
         C: Send + 'static,
     {
         !group.members().lanes.were_bare()
+    }
+
+    /// Allots lanes to a group, as maintenance does for one that is strained.
+    pub fn widen<K, C>(group: &crate::Group<K, C>)
+    where
+        K: std::hash::Hash + Eq + Send + Sync + 'static,
+        C: Send + 'static,
+    {
+        group.members().lanes.widen();
     }
 
     /// How many connections hold a permit of this pool.

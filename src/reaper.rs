@@ -28,6 +28,7 @@ use crate::ageing::Ageing;
 use crate::core::notices::Notices;
 use crate::core::seat::Alarm;
 use crate::core::state::Phase;
+use crate::core::strained::Watched;
 use crate::core::ticket::Claim;
 use crate::core::wheel::Wheel;
 use crate::ending::Removed;
@@ -83,6 +84,8 @@ pub(crate) struct Work {
     /// Seats whose bell was rung, and that were in use since.
     rung: Vec<u32>,
     pub ageing: Ageing,
+    /// Groups of several lanes.
+    watched: Watched,
 }
 
 impl Maintainer {
@@ -99,6 +102,7 @@ impl Maintainer {
                 turned: (now, now),
                 rung: Vec::new(),
                 ageing: Ageing::default(),
+                watched: Watched::default(),
             }),
             sweep_wanted: AtomicBool::new(false),
             hurried: Notices::new(),
@@ -210,6 +214,8 @@ impl<K, C> Engine<K, C> {
         };
         let work = &mut *work;
         let now = self.config.clock.now();
+        // SAFETY: the stock is here (N1).
+        unsafe { work.watched.step(&self.core, self.maintainer.tick_of(now)) };
         let mut chores = Vec::new();
         self.collect_rung(work, rings, &mut chores);
         if work.due.is_empty() {

@@ -93,6 +93,7 @@ impl<K, C> Engine<K, C> {
     #[cold]
     #[inline(never)]
     fn recover(&self, seat: &Seat, Claim { seat: index, incarnation }: Claim, lanes: &Lanes) {
+        lanes.disturbed(&self.core);
         // Takes it back. If it cannot be had, somebody else has it, or who looks at it will
         // push a ticket.
         if !matches!(redeem(seat, incarnation), Redeemed::Leased) {

@@ -106,6 +106,7 @@ fn it_can_be_serialized() {
             "groups": [{
                 "key": "a",
                 "draining": false,
+                "lanes": 1,
                 "connections": [{
                     "token": token.to_string(),
                     "state": "idle",

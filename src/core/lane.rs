@@ -47,6 +47,7 @@ use crate::core::chain::{
 use crate::core::tagged::{Head, Tagged};
 use crate::core::ticket::Claim;
 use crate::core::top::leased_in_place;
+use crate::core::width::Strain;
 use crate::core::{Core, Found};
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
 
@@ -60,7 +61,11 @@ pub struct Lane {
     pub(super) heads: [Head; STACKS],
     pub(super) epoch: AtomicU64,
     compacting: AtomicBool,
+    pub(super) strain: Strain,
 }
+
+// More would cost each group a line.
+const _: () = assert!(cfg!(slabpool_loom) || size_of::<Lane>() == 64);
 
 impl Lane {
     pub fn new() -> Self {
@@ -68,6 +73,7 @@ impl Lane {
             heads: std::array::from_fn(|_| Head::new()),
             epoch: AtomicU64::new(0),
             compacting: AtomicBool::new(false),
+            strain: Strain::new(),
         }
     }
 
@@ -141,6 +147,11 @@ impl Lane {
             let top = head.load();
             top.is_empty().then(|| sum.wrapping_add(top.bits()))
         })
+    }
+
+    /// How often the lane was changed, modulo some number.
+    pub fn changes(&self) -> u64 {
+        self.heads.iter().fold(0, |sum, head| sum.wrapping_add(head.load().tag()))
     }
 
     /// Whoever pushes or pops from now on sees what the caller did before; and

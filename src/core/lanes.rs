@@ -1,12 +1,14 @@
 //! The lanes of one group: one, or several for threads that would contend.
 //!
 //! A thread pushes to its own lane and pops from its own lane first, then from
-//! the others, so that order is LIFO per lane.
+//! the others, so that order is LIFO per lane. How many there are, see
+//! [`super::width`].
 
 use crate::core::era::Era;
 use crate::core::lane::Lane;
 use crate::core::seat::Seat;
 use crate::core::ticket::{Claim, IN_PLACE, Ticket};
+use crate::core::width::{Plan, Width};
 use crate::core::{Core, Found};
 
 /// All lanes of a group.
@@ -14,40 +16,59 @@ use crate::core::{Core, Found};
 pub struct Lanes {
     /// In place, since most groups have no other.
     first: Lane,
-    rest: Box<[Lane]>,
-    /// Beside `rest`, which every push and pop reads, and away from the heads.
+    /// Beside the first lane: every push and pop reads it.
+    pub(super) width: Width,
+    /// Beside `width`, and away from the heads.
     pub era: Era,
 }
 
+// More would cost each group a line.
+const _: () = assert!(cfg!(slabpool_loom) || size_of::<Lanes>() == 128);
+
 impl Lanes {
+    /// So many lanes, always.
+    #[cfg(any(test, slabpool_loom))]
     pub fn new(count: usize) -> Self {
-        let rest = (1..count).map(|_| Lane::new()).collect();
-        Self { first: Lane::new(), rest, era: Era::new() }
+        Self::planned(Plan::Fixed(count))
     }
 
+    /// One lane, and up to so many.
+    #[cfg(any(test, slabpool_loom))]
+    pub fn adaptive(most: usize) -> Self {
+        Self::planned(Plan::UpTo(most))
+    }
+
+    pub fn planned(plan: Plan) -> Self {
+        Self { first: Lane::new(), width: Width::new(plan), era: Era::new() }
+    }
+
+    /// All that are there.
     pub(super) fn all(&self) -> impl Iterator<Item = &Lane> {
-        std::iter::once(&self.first).chain(&self.rest)
+        std::iter::once(&self.first).chain(self.width.rest())
+    }
+
+    /// All that are there. Whoever uses one that comes later sees what the caller did
+    /// before (N2).
+    fn settle(&self) -> impl Iterator<Item = &Lane> {
+        std::iter::once(&self.first).chain(self.width.settle())
     }
 
     fn get(&self, index: usize) -> &Lane {
-        if index == 0 { &self.first } else { &self.rest[index - 1] }
+        if index == 0 { &self.first } else { &self.width.rest()[index - 1] }
     }
 
-    /// The caller's lane.
+    /// The caller's lane, and its number.
     #[inline(always)]
-    fn own(&self) -> &Lane {
-        if self.rest.is_empty() { &self.first } else { self.get(self.own_number()) }
-    }
-
-    /// The number of the caller's lane.
-    #[inline(always)]
-    fn own_number(&self) -> usize {
-        if self.rest.is_empty() { 0 } else { self.own_of_many() }
+    pub(super) fn own(&self) -> (u32, &Lane) {
+        if self.width.get() == 1 { (0, &self.first) } else { self.own_of_many() }
     }
 
     #[cold]
-    fn own_of_many(&self) -> usize {
-        thread_number() % (self.rest.len() + 1)
+    fn own_of_many(&self) -> (u32, &Lane) {
+        let number = thread_number() as u32 % self.width.get();
+        // Not the first one, and there by now: the width is not ordered with the lanes.
+        let far = number.checked_sub(1).and_then(|far| self.width.rest().get(far as usize));
+        far.map_or((0, &self.first), |far| (number, far))
     }
 
     /// Leases the connection on top of the caller's lane, and leaves the ticket there: see
@@ -55,9 +76,9 @@ impl Lanes {
     /// `None` proves nothing.
     #[inline(always)]
     pub fn claim_top<'a>(&self, core: &'a Core) -> Option<(u32, &'a Seat)> {
-        let own = self.own_number();
-        let (_, seat) = self.get(own).claim_top(core)?;
-        Some((IN_PLACE | own as u32, seat))
+        let (number, own) = self.own();
+        let (_, seat) = own.claim_top(core)?;
+        Some((IN_PLACE | number, seat))
     }
 
     /// Makes a connection idle that was leased in place, if its ticket still lies on top:
@@ -67,10 +88,7 @@ impl Lanes {
     /// others came in between: the connection is idle, perhaps without a ticket.
     #[inline(always)]
     pub fn rest_in_place(&self, lease: u32, seat: u32, rest: impl FnOnce()) -> Option<bool> {
-        let own =
-            if lease == IN_PLACE { &self.first } else { self.get((lease & !IN_PLACE) as usize) };
-        // XXX
-        let (head, top) = own.held(seat)?;
+        let (head, top) = self.of_lease(lease).held(seat)?;
         rest();
         // To the same: whoever read the ticket as void fails to take it away.
         Some(head.publish(top, seat))
@@ -86,13 +104,19 @@ impl Lanes {
     /// The lane in which a connection was leased in place.
     #[inline(always)]
     fn of_lease(&self, lease: u32) -> &Lane {
-        if lease == IN_PLACE { &self.first } else { self.get((lease & !IN_PLACE) as usize) }
+        if lease == IN_PLACE { &self.first } else { self.far_of_lease(lease) }
+    }
+
+    #[cold]
+    fn far_of_lease(&self, lease: u32) -> &Lane {
+        self.get((lease & !IN_PLACE) as usize)
     }
 
     /// Puts a ticket on top of the caller's lane.
     #[inline(always)]
     pub fn push(&self, core: &Core, ticket: &Ticket, index: u32) {
-        self.own().push(core, ticket, index);
+        let (_, own) = self.own();
+        own.push(core, ticket, index, || self.failed(core, own));
     }
 
     /// Puts a ticket on top, unless `cap` or more idle connections are there.
@@ -100,20 +124,22 @@ impl Lanes {
     ///
     /// The count is exact because a group with a cap pushes to one lane only.
     pub fn push_capped(&self, core: &Core, index: u32, cap: u32) -> bool {
-        let elsewhere = self.rest.iter().map(|lane| lane.live(core)).sum();
+        self.note_cap();
+        let elsewhere = self.width.rest().iter().map(|lane| lane.live(core)).sum();
         self.first.push_capped(core, index, cap, elsewhere)
     }
 
     /// See [`Lane::pop_home`]: from the caller's lane. `None` proves nothing.
     #[inline(always)]
     pub fn pop_home<'a>(&self, core: &'a Core) -> Option<(u32, &'a Seat)> {
-        self.own().pop_home(core)
+        let (_, own) = self.own();
+        own.pop_home(core, || self.failed(core, own))
     }
 
     /// See [`Lane::pop_spare`]: from the caller's lane. `None` proves nothing.
     #[inline(always)]
     pub fn pop_spare<'a>(&self, core: &'a Core) -> Option<(u32, Found<'a>)> {
-        self.own().pop_spare(core)
+        self.own().1.pop_spare(core)
     }
 
     /// Takes the newest ticket of the caller's lane, or of another one. The caller
@@ -121,9 +147,9 @@ impl Lanes {
     ///
     /// Starts over only when another thread has pushed or popped meanwhile.
     pub fn pop<'a>(&self, core: &'a Core) -> Option<(u32, Found<'a>)> {
-        let count = self.rest.len() + 1;
-        let own = if count == 1 { 0 } else { thread_number() };
         loop {
+            let count = self.width.rest().len() + 1;
+            let own = if count == 1 { 0 } else { self.own().0 as usize };
             let found = (0..count).find_map(|step| self.get((own + step) % count).pop(core));
             if found.is_some() {
                 return found;
@@ -134,13 +160,18 @@ impl Lanes {
         }
     }
 
-    /// See [`Lane::emptiness`]: the sum over all lanes.
-    fn emptiness(&self) -> Option<u64> {
-        self.all().try_fold(0_u64, |sum, lane| Some(sum.wrapping_add(lane.emptiness()?)))
+    /// See [`Lane::emptiness`]: the sum over all lanes, and how many there are.
+    fn emptiness(&self) -> Option<(u64, usize)> {
+        self.all().try_fold((0_u64, 0), |(sum, count), lane| {
+            Some((sum.wrapping_add(lane.emptiness()?), count + 1))
+        })
     }
 
     /// Whether all lanes were empty at one moment, of void tickets as well. False proves
     /// nothing.
+    ///
+    /// The moment is when the second look begins. If there are no more lanes then than at
+    /// the first look, there were no others.
     pub fn were_bare(&self) -> bool {
         let before = self.emptiness();
         before.is_some() && before == self.emptiness()
@@ -148,12 +179,12 @@ impl Lanes {
 
     /// See [`Lane::barrier`].
     pub fn barrier(&self) {
-        self.all().for_each(Lane::barrier);
+        self.settle().for_each(Lane::barrier);
     }
 
     /// Takes all tickets. See [`Lane::drain`].
     pub fn drain(&self, core: &Core, mut each: impl FnMut(Claim)) {
-        self.all().for_each(|lane| lane.drain(core, &mut each));
+        self.settle().for_each(|lane| lane.drain(core, &mut each));
     }
 
     /// See [`Lane::trim`].
@@ -186,21 +217,28 @@ impl Lanes {
 
 #[cfg(slabpool_loom)]
 pub use numbers::NUMBER;
-pub use numbers::thread_number;
+pub use numbers::{change_number, thread_number};
 
 #[cfg(not(slabpool_loom))]
 mod numbers {
     use std::cell::Cell;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        // Relaxed: any number will do.
+        static NUMBER: Cell<usize> = Cell::new(NEXT.fetch_add(1, Ordering::Relaxed));
+    }
+
     /// A small number for each thread, to choose its lane by.
     pub fn thread_number() -> usize {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        thread_local! {
-            // Relaxed: any number will do.
-            static NUMBER: Cell<usize> = Cell::new(NEXT.fetch_add(1, Ordering::Relaxed));
-        }
         NUMBER.try_with(Cell::get).unwrap_or(0)
+    }
+
+    /// Gives the thread the next number, whose lane is another one.
+    pub fn change_number() {
+        // A thread that ends has none.
+        let _ = NUMBER.try_with(|number| number.set(number.get().wrapping_add(1)));
     }
 }
 
@@ -216,4 +254,6 @@ mod numbers {
     pub fn thread_number() -> usize {
         NUMBER.with(Cell::get)
     }
+
+    pub fn change_number() {}
 }

@@ -12,6 +12,8 @@
 //! | [`top`] | what gets and releases do at the top of a lane |
 //! | [`chain`] | going down what hangs from a head |
 //! | [`lanes`] | the lanes of one group |
+//! | [`width`] | how many lanes are in use |
+//! | [`strained`] | groups that need more lanes |
 //! | [`era`] | from which time a group's connections are |
 //! | [`rank`] | how many idle connections of a group are younger than one |
 //! | [`stock`] | lanes on loan, which outlive their group |
@@ -32,13 +34,16 @@ pub mod rank;
 pub mod seat;
 pub mod state;
 pub mod stock;
+pub mod strained;
 pub mod tagged;
 pub mod ticket;
 pub mod top;
 pub mod wheel;
+pub mod width;
 
 use arena::Arena;
 use seat::{Card, Seat};
+use strained::Strained;
 use tagged::NIL;
 use ticket::{Claim, SPARE, Spare, Ticket};
 
@@ -48,6 +53,8 @@ pub struct Core {
     pub seats: Arena<Seat>,
     cards: Arena<Card>,
     spares: Arena<Spare>,
+    /// Groups that need more lanes.
+    pub strained: Strained,
 }
 
 /// A ticket, found by its number.
@@ -79,7 +86,12 @@ impl<'a> Found<'a> {
 
 impl Core {
     pub fn new() -> Self {
-        Self { seats: Arena::new(), cards: Arena::new(), spares: Arena::new() }
+        Self {
+            seats: Arena::new(),
+            cards: Arena::new(),
+            spares: Arena::new(),
+            strained: Strained::new(),
+        }
     }
 
     /// Takes a vacant seat. `None` when the index space is used up.

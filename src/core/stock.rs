@@ -19,6 +19,7 @@ use crossbeam_queue::SegQueue;
 
 use crate::core::Core;
 use crate::core::lanes::Lanes;
+use crate::core::width::Plan;
 use crate::sync::Step;
 
 /// All lanes of a pool that serve no group at the moment.
@@ -26,27 +27,27 @@ use crate::sync::Step;
 pub struct Stock {
     idle: SegQueue<Place>,
     step: Step,
-    /// Lanes of a group.
-    count: usize,
+    plan: Plan,
 }
 
 impl Stock {
-    /// For groups of `count` lanes.
-    pub fn new(count: usize) -> Arc<Self> {
-        Arc::new(Self { idle: SegQueue::new(), step: Step::new(), count })
+    /// For groups with so many lanes.
+    pub fn new(plan: Plan) -> Arc<Self> {
+        Arc::new(Self { idle: SegQueue::new(), step: Step::new(), plan })
     }
 
     /// Lanes for a new group.
     pub fn lend(self: &Arc<Self>, core: &Core) -> Loan {
         self.step.observe();
         let place = self.idle.pop().unwrap_or_else(|| {
-            let lanes = Box::new(Lanes::new(self.count));
+            let lanes = Box::new(Lanes::planned(self.plan));
             Place(NonNull::from(Box::leak(lanes)))
         });
         let loan = Loan { place, stock: Arc::clone(self) };
         debug_assert!(!loan.era.is_draining(), "that would have kept the group");
         // Void tickets that were pushed too late.
         loan.drain(core, |_| {});
+        loan.begin_anew();
         loan
     }
 }

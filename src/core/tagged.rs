@@ -43,6 +43,11 @@ impl Tagged {
         self.index() == NIL
     }
 
+    /// How often the head was changed, modulo 2^36.
+    pub fn tag(self) -> u64 {
+        self.0 >> INDEX_BITS
+    }
+
     /// The whole word.
     pub fn bits(self) -> u64 {
         self.0

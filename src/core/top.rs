@@ -21,6 +21,8 @@
 //!
 //! Only tickets at home with their seats are treated like this, and only on the current
 //! stack.
+//!
+//! `failed` is told of every exchange that fails because another thread came first.
 
 use crate::core::lane::{Lane, stack};
 use crate::core::seat::Seat;
@@ -56,7 +58,7 @@ impl Lane {
     /// One above it, whose connection is leased where it lies, goes home. The caller owns
     /// the ticket, whose number is that of the seat. `None` proves nothing.
     #[inline(always)]
-    pub fn pop_home<'a>(&self, core: &'a Core) -> Option<(u32, &'a Seat)> {
+    pub fn pop_home<'a>(&self, core: &'a Core, failed: impl Fn()) -> Option<(u32, &'a Seat)> {
         let head = self.newest();
         loop {
             let top = head.load();
@@ -69,6 +71,7 @@ impl Lane {
                 if head.unlink(top, below) {
                     return Some((top.index(), seat));
                 }
+                failed();
                 continue;
             }
             if below >= SPARE {
@@ -80,6 +83,7 @@ impl Lane {
                 seat.ticket.go_home();
                 return Some((below, next));
             }
+            failed();
         }
     }
 
@@ -102,7 +106,7 @@ impl Lane {
 
     /// Puts a ticket on top. The caller owned it and does so no longer.
     #[inline(always)]
-    pub fn push(&self, core: &Core, ticket: &Ticket, index: u32) {
+    pub fn push(&self, core: &Core, ticket: &Ticket, index: u32, failed: impl Fn()) {
         ticket.set_depth(None);
         loop {
             let (head, top) = self.current();
@@ -112,6 +116,7 @@ impl Lane {
                 if head.publish(top, index) {
                     return;
                 }
+                failed();
                 continue;
             };
             let below = seat.ticket.next();
@@ -123,6 +128,7 @@ impl Lane {
             if head.publish(top, index) {
                 return seat.ticket.go_home();
             }
+            failed();
         }
     }
 

@@ -10,3 +10,4 @@ mod misses;
 mod ownership;
 mod sockets;
 mod watching;
+mod width;

@@ -29,6 +29,11 @@ impl Bench {
         Self { core: Core::new(), lanes: Lanes::new(lanes), cells }
     }
 
+    /// One lane, that may become two.
+    pub fn adaptive() -> Self {
+        Self { lanes: Lanes::adaptive(2), ..Self::new(1) }
+    }
+
     /// One lane with so many tickets in the middle stack and the current one, oldest
     /// seat first.
     pub fn layered(middle: usize, current: usize) -> Self {

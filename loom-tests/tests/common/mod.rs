@@ -109,7 +109,7 @@ impl Drop for Conn {
 
 /// A pool for models, without idle timeout.
 pub fn builder() -> Builder<u8, Conn> {
-    Pool::builder().capacity(4).idle_timeout(None)
+    Pool::builder().capacity(4).idle_timeout(None).lanes(1)
 }
 
 /// A handle that threads can share, so that none of them gives one up.

@@ -115,7 +115,7 @@ pub fn trusting() -> Scene {
 }
 
 pub fn builder() -> Builder<u8, Line> {
-    Pool::builder().capacity(4).idle_timeout(None).probe_interval(None).watch()
+    Pool::builder().capacity(4).idle_timeout(None).lanes(1).probe_interval(None).watch()
 }
 
 impl Scene {

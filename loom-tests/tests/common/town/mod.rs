@@ -105,7 +105,7 @@ impl Grant {
 /// A pool that holds so many, and two peers without a connection that may have as many each.
 pub fn town(capacity: usize, connections: u32, barging: bool) -> Rc<Town> {
     let pool: Pool<u8, Slot> =
-        Pool::builder().capacity(capacity).idle_timeout(None).build().unwrap();
+        Pool::builder().capacity(capacity).idle_timeout(None).lanes(1).build().unwrap();
     let peers = [1, 2].map(|key| {
         let peer = Peer { desk: Desk::default(), group: Arc::new(pool.group(&key)) };
         peer.desk.word.enter();
