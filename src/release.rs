@@ -68,7 +68,7 @@ impl<K, C> Engine<K, C> {
         });
         match rested {
             Some(true) => self.check_shelved(seat, claim, lanes),
-            Some(false) => self.recover(seat, claim, lanes),
+            Some(false) => self.recover(lease, claim, lanes),
             // Somebody else has pushed there, or got: then the ticket is at home.
             None if seat.ticket.leave_home() => {
                 self.rest(seat, claim, &seat.ticket, claim.seat, lanes, cap);
@@ -92,8 +92,13 @@ impl<K, C> Engine<K, C> {
     /// lane while it was made idle there.
     #[cold]
     #[inline(never)]
-    fn recover(&self, seat: &Seat, Claim { seat: index, incarnation }: Claim, lanes: &Lanes) {
+    fn recover(&self, lease: RawLease<K, C>, claim: Claim, lanes: &Lanes) {
         lanes.disturbed(&self.core);
+        let (seat, Claim { seat: index, incarnation }) = (lease.seat(), claim);
+        // Others have raised the tag, or pushed, and did not take the ticket for void.
+        if lanes.vouch(&self.core, lease.ticket, index) {
+            return self.check_shelved(seat, claim, lanes);
+        }
         // Takes it back. If it cannot be had, somebody else has it, or who looks at it will
         // push a ticket.
         if !matches!(redeem(seat, incarnation), Redeemed::Leased) {

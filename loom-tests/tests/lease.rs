@@ -51,7 +51,7 @@ fn with_a_connection_for_each_thread_nobody_misses() {
 /// A thread releases, another gets. It may miss; it may not get something half-way.
 #[test]
 fn a_release_hands_over_all_that_was_done() {
-    check_all(|| {
+    check(3, || {
         let ledger = Ledger::default();
         let (pool, group) = pool_of(1, &ledger);
         let releaser = with_group(&group, |group| {

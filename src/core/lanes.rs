@@ -101,6 +101,12 @@ impl Lanes {
         self.of_lease(lease).lift(core, seat)
     }
 
+    /// Whether the ticket of a seat, whose connection was leased in place and is idle by
+    /// now, certainly is near the top. See [`Lane::vouch`].
+    pub fn vouch(&self, core: &Core, lease: u32, seat: u32) -> bool {
+        self.of_lease(lease).vouch(core, seat)
+    }
+
     /// The lane in which a connection was leased in place.
     #[inline(always)]
     fn of_lease(&self, lease: u32) -> &Lane {

@@ -143,6 +143,21 @@ impl Lane {
         if top.index() == seat { Some((head, top)) } else { None }
     }
 
+    /// Whether the ticket of this seat lies on top or right below it, at a moment during
+    /// this call. Whoever looks there after that sees what the caller did before.
+    ///
+    /// Looks only once more if it does, and others change the top meanwhile.
+    pub fn vouch(&self, core: &Core, seat: u32) -> bool {
+        let head = self.newest();
+        (0..2).any(|_| {
+            let top = head.load();
+            let near = top.index() == seat
+                || !top.is_empty() && core.find(top.index()).ticket.next() == seat;
+            // L2: it hung from this head. To the same, as a release does.
+            near && head.publish(top, top.index())
+        })
+    }
+
     /// Takes the ticket of this seat away from the top, by whoever leased its connection in
     /// place. False if it does not lie there.
     pub fn lift(&self, core: &Core, seat: u32) -> bool {

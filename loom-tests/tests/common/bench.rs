@@ -139,7 +139,7 @@ impl Bench {
             });
             match rested {
                 Some(true) => return,
-                Some(false) => return self.recover(held.claim),
+                Some(false) => return self.recover(held),
                 None => {}
             }
         }
@@ -148,7 +148,10 @@ impl Bench {
     }
 
     /// What `Engine::recover` does.
-    fn recover(&self, claim: Claim) {
+    fn recover(&self, Held { ticket, claim }: Held) {
+        if self.lanes.vouch(&self.core, ticket, claim.seat) {
+            return;
+        }
         let seat = self.core.seats.get(claim.seat);
         if seat.state.claim(claim.incarnation).is_ok() {
             let claim = Claim { incarnation: claim.incarnation + 1, ..claim };

@@ -137,7 +137,9 @@ fn nobody_misses_while_lanes_come_and_go() {
     for _ in 0..3 {
         let (core, lanes) = (Core::new(), Lanes::adaptive(4));
         let owned: Vec<Flag> = (0..USERS).map(|_| Flag::new(false)).collect();
-        (0..USERS).for_each(|_| drop(fill(&core, &lanes)));
+        for _ in 0..USERS {
+            fill(&core, &lanes);
+        }
         let working = AtomicUsize::new(USERS);
         thread::scope(|scope| {
             for _ in 0..USERS {
