@@ -1,6 +1,7 @@
 //! How a connection leaves the pool: out of its seat, off the books, and only then
 //! into the hands of user code.
 
+use std::any::Any;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -14,6 +15,14 @@ use crate::error::CloseReason;
 use crate::events::Name;
 use crate::events::event;
 use crate::group::{Member, Members};
+
+/// Drops what user code has panicked with.
+pub(crate) fn discard(payload: Box<dyn Any + Send>) {
+    if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        // It panics when it is dropped: that may go on for ever.
+        mem::forget(another);
+    }
+}
 
 impl<K, C> Engine<K, C> {
     /// Removes a connection if it still is idle in this incarnation.
@@ -126,8 +135,7 @@ impl<K, C> Engine<K, C> {
             .map_err(|panic| {
                 self.counters.panics.add();
                 event!(error, "a hook or a destructor has panicked");
-                // Its destructor might panic again.
-                mem::forget(panic);
+                discard(panic);
             })
             .ok()
     }

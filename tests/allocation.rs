@@ -34,7 +34,13 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-const MILLION: u64 = if cfg!(debug_assertions) { 100_000 } else { 1_000_000 };
+const MILLION: u64 = if cfg!(miri) {
+    2_000
+} else if cfg!(debug_assertions) {
+    100_000
+} else {
+    1_000_000
+};
 
 /// Calls to the allocator while `run` runs.
 fn calls(run: impl FnOnce()) -> usize {

@@ -10,6 +10,19 @@ use slabpool::{CloseReason, Group, GroupSettings, Pool};
 
 use common::{Connection, Tally};
 
+/// How often something is done: less without optimisation, and a few times under Miri or Valgrind.
+const fn rounds(count: usize) -> usize {
+    if cfg!(any(miri, slabpool_slow)) {
+        3
+    } else if cfg!(debug_assertions) {
+        count / 10
+    } else {
+        count
+    }
+}
+
+const CHANGES: usize = if cfg!(any(miri, slabpool_slow)) { 20 } else { 3_000 };
+
 /// Threads use a group in every way while another one drains and resumes it.
 fn meddle(group: &Group<u8, Connection>, tally: &Tally, turn: usize) {
     match turn % 8 {
@@ -24,7 +37,7 @@ fn meddle(group: &Group<u8, Connection>, tally: &Tally, turn: usize) {
 
 #[test]
 fn whatever_races_with_a_drain_nothing_stays_idle() {
-    const ROUNDS: usize = if cfg!(debug_assertions) { 300 } else { 3_000 };
+    const ROUNDS: usize = rounds(3_000);
     for lanes in [1, 3] {
         let tally = Tally::default();
         let pool = Pool::<u8, _>::builder().lanes(lanes).idle_timeout(None).build().unwrap();
@@ -71,8 +84,8 @@ fn threads_that_drain_and_resume_agree_on_who_keeps_the_group() {
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         let threads = [
-            scope.spawn(|| (0..3_000).for_each(|_| group.drain())),
-            scope.spawn(|| (0..3_000).for_each(|_| group.resume())),
+            scope.spawn(|| (0..CHANGES).for_each(|_| group.drain())),
+            scope.spawn(|| (0..CHANGES).for_each(|_| group.resume())),
         ];
         scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
@@ -101,7 +114,7 @@ fn threads_that_configure_agree_on_who_keeps_the_group() {
         let own = GroupSettings::new().max_idle(1);
         for settings in [own, GroupSettings::new()] {
             let group = &group;
-            scope.spawn(move || (0..3_000).for_each(|_| group.configure(settings).unwrap()));
+            scope.spawn(move || (0..CHANGES).for_each(|_| group.configure(settings).unwrap()));
         }
     });
     group.configure(GroupSettings::new()).unwrap();
@@ -144,7 +157,7 @@ mod whole {
     /// What a complete drain says is true at that moment, and stays true.
     #[test]
     fn a_complete_drain_is_final_whatever_races_with_it() {
-        const ROUNDS: usize = if cfg!(debug_assertions) { 150 } else { 1_500 };
+        const ROUNDS: usize = super::rounds(1_500);
         let runtime = threads();
         for round in 0..ROUNDS {
             let tally = Tally::default();
@@ -190,7 +203,7 @@ mod whole {
     /// The last permit comes free at the very time at which somebody begins to wait.
     #[test]
     fn no_wake_up_is_lost() {
-        const ROUNDS: usize = if cfg!(debug_assertions) { 500 } else { 10_000 };
+        const ROUNDS: usize = super::rounds(10_000);
         let runtime = threads();
         let barrier = Barrier::new(2);
         thread::scope(|scope| {

@@ -236,9 +236,7 @@ fn a_destructor_that_panics_costs_nothing_but_a_count() {
     let status = pool.status();
     assert_eq!((status.idle, status.leased, status.groups), (0, 0, 0));
     // All of the capacity is there.
-    for id in [1, 3, 5, 7] {
-        std::mem::forget(pool.insert(&9, Bomb(tally.connect(id))).unwrap());
-    }
+    let _leases = [1, 3, 5, 7].map(|id| pool.insert(&9, Bomb(tally.connect(id))).unwrap());
     assert!(pool.insert(&9, Bomb(tally.connect(1))).is_err());
 }
 

@@ -1,12 +1,12 @@
 //! One connect: the task that it runs in.
 
 use std::hash::Hash;
-use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use tokio::time::{Instant, timeout};
 
+use crate::ending::discard;
 use crate::error::{CloseReason, RejectReason, Rejected};
 #[cfg(feature = "tracing")]
 use crate::events::Name;
@@ -125,7 +125,7 @@ where
         let (connection, permit) = rejected.connection.into_parts();
         // Closed before its permit is freed; a panic of its destructor changes nothing.
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(connection))) {
-            mem::forget(panic);
+            discard(panic);
         }
         self.permit = Some(permit);
         self.fail(match rejected.reason {

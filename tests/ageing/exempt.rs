@@ -326,7 +326,7 @@ struct Known {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 4 } else { 300 }, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn those_that_a_list_would_spare(min_idle in 0..4_usize, script in prop::collection::vec(op(), 1..80)) {

@@ -18,7 +18,11 @@ use world::World;
 /// More of them on request, as proptest has it.
 fn config() -> ProptestConfig {
     let asked = std::env::var("PROPTEST_CASES").is_ok();
-    let cases = if asked { ProptestConfig::default().cases } else { 128 };
+    let cases = match asked {
+        true => ProptestConfig::default().cases,
+        false if cfg!(miri) => 4,
+        false => 128,
+    };
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }
 

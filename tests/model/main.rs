@@ -22,7 +22,11 @@ use script::{script, setup};
 /// More of them on request, as proptest has it.
 fn config() -> ProptestConfig {
     let asked = std::env::var("PROPTEST_CASES").is_ok();
-    let cases = if asked { ProptestConfig::default().cases } else { 1_000 };
+    let cases = match asked {
+        true => ProptestConfig::default().cases,
+        false if cfg!(miri) => 4,
+        false => 1_000,
+    };
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }
 

@@ -18,6 +18,7 @@ fn is_closed(peer: &mut UnixStream) -> bool {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "real sockets")]
 fn a_removed_connection_is_closed_at_once_and_no_other() {
     let pool = Pool::<u8, UnixStream>::new();
     let mut peers: Vec<(_, UnixStream)> = (0..50)
@@ -39,6 +40,7 @@ fn a_removed_connection_is_closed_at_once_and_no_other() {
 
 #[cfg(target_os = "linux")]
 #[test]
+#[cfg_attr(miri, ignore = "real sockets")]
 fn no_descriptor_stays_open() {
     // Other tests of this binary open none but in this file, by a bounded number.
     let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();

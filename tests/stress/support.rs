@@ -3,9 +3,15 @@
 use std::hint;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// How often something is done: less without optimisation.
+/// How often something is done: less without optimisation, and a few times under Miri or Valgrind.
 pub const fn rounds(count: usize) -> usize {
-    if cfg!(debug_assertions) { count / 10 } else { count }
+    if cfg!(any(miri, slabpool_slow)) {
+        count / 5_000 + 2
+    } else if cfg!(debug_assertions) {
+        count / 10
+    } else {
+        count
+    }
 }
 
 /// Where threads wait for each other without sleeping, so that they leave together.
