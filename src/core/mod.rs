@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`tagged`] | the head of a stack: index and tag in one word |
 //! | [`arena`] | growing arrays of records, found by index |
+//! | [`levels`] | an array that grows by levels, for the directory |
 //! | [`state`] | the state word of a seat |
 //! | [`seat`] | one pooled connection: its state, its times, its mark |
 //! | [`ticket`] | a claim to one seat in one incarnation; what stacks link |
@@ -25,6 +26,7 @@ pub mod era;
 pub mod ghost;
 pub mod lane;
 pub mod lanes;
+pub mod levels;
 pub mod lru;
 pub mod notices;
 pub mod rank;
