@@ -110,7 +110,7 @@ impl<K, C> Engine<K, C> {
         let now = self.config.clock.now();
         self.inspect_idle(|record, seat, incarnation| {
             let claim = Claim { seat: record.seat, incarnation };
-            let meta = self.peek(seat, claim, now);
+            let meta = self.peek(seat, claim, record.uses_base.get(), now);
             // SAFETY: an inspector owns the seat (S2), and makes no other reference (R1).
             let connection = unsafe { record.connection_mut() };
             let kept = keep(&record.group.key, &meta, connection);
@@ -183,7 +183,8 @@ impl<K, C> Engine<K, C> {
                 met.refused(CloseReason::Idle);
                 return true;
             }
-            let meta = self.peek(seat, claim, now);
+            let Some(facts) = self.facts_at(claim.seat) else { return true };
+            let meta = self.peek(seat, claim, facts.uses_base, now);
             // Those that are not fit stay for maintenance: to close them here would
             // change the chain under the walk, which gives up when that goes on.
             let mark = seat.mark.get();
@@ -250,12 +251,12 @@ impl<K, C> Engine<K, C> {
     }
 
     /// What an idle connection would say of itself when leased at `now`.
-    fn peek(&self, seat: &Seat, claim: Claim, now: u64) -> Meta {
+    fn peek(&self, seat: &Seat, claim: Claim, uses_base: u64, now: u64) -> Meta {
         let card = self.core.card(claim.seat);
         Meta {
             age: Duration::from_nanos(now.saturating_sub(card.born.get())),
             idle_for: Duration::from_nanos(now.saturating_sub(seat.stamp.get())),
-            uses: (claim.incarnation + 1).wrapping_sub(card.uses_base.get()),
+            uses: (claim.incarnation + 1).wrapping_sub(uses_base),
             reused: true,
         }
     }

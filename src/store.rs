@@ -48,16 +48,15 @@ pub(crate) struct Record<K, C> {
     pub group: Arc<Members<K>>,
     /// The number of its insertion, never used twice.
     pub serial: u64,
-    /// This record's key in the slab.
-    pub key: usize,
     pub seat: u32,
     /// When its lifetime ends.
     pub retire_at: u64,
     /// The incarnation from which its uses count. As `patience`.
     pub uses_base: Field,
-    /// How long this connection may stay idle, whatever the group allows. Read and
-    /// written by the owner of the seat alone (S2), while others may hold the record by
-    /// its token.
+    /// How long this connection may stay idle, whatever the group allows. Written by the
+    /// owner of the seat alone (S2), while others may hold the record by its token or its
+    /// key; what those read holds if they then seize the seat in the incarnation that
+    /// they saw before.
     pub patience: Field,
     /// How often it may be leased, all in all, whatever the group allows. As `patience`.
     pub uses_max: Field,
@@ -68,11 +67,10 @@ pub(crate) struct Record<K, C> {
 unsafe impl<K: Send + Sync, C: Send> Sync for Record<K, C> {}
 
 impl<K, C> Record<K, C> {
-    pub fn new(connection: C, group: Arc<Members<K>>, key: usize) -> Self {
+    pub fn new(connection: C, group: Arc<Members<K>>) -> Self {
         Self {
             connection: UnsafeCell::new(MaybeUninit::new(connection)),
             group,
-            key,
             serial: 0,
             seat: NIL,
             retire_at: 0,
@@ -140,13 +138,13 @@ impl<T> Store<T> {
         Self { slab: Slab::new_with_config::<Layout>(), step: Step::new() }
     }
 
-    /// Puts in what `make` makes of its key, pinned. `None`, with `make` not
-    /// called, if this thread has no shard.
-    pub fn insert(&self, make: impl FnOnce(usize) -> T) -> Option<Place<T>> {
+    /// Puts in what `make` makes, pinned. `None`, with `make` not called, if this thread has
+    /// no shard.
+    pub fn insert(&self, make: impl FnOnce() -> T) -> Option<Place<T>> {
         // The slab panics for a thread beyond its limit, before it does anything.
         let vacant = catch_unwind(AssertUnwindSafe(|| self.slab.vacant_entry())).ok()??;
         let key = vacant.key();
-        vacant.insert(make(key));
+        vacant.insert(make());
         let pin = self.slab.get(key).expect("nobody else knows this key yet");
         let record = NonNull::from(&*pin);
         // Made good in `remove`.

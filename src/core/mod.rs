@@ -94,12 +94,6 @@ impl Core {
         self.cards.get(seat)
     }
 
-    /// The card of a seat below the high-water mark. `None` while whoever has drawn
-    /// the seat has yet to make sure of it.
-    pub fn find_card(&self, seat: u32) -> Option<&Card> {
-        self.cards.find(seat)
-    }
-
     /// No more tickets than this were ever in use.
     pub fn tickets_max(&self) -> usize {
         self.seats.high_water() as usize + self.spares.high_water() as usize
