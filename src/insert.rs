@@ -266,7 +266,6 @@ impl<K, C> Engine<K, C> {
         // SAFETY: the record (R1) has no seat yet, so that nobody else reaches it but
         // through its token, which nobody has.
         let record = unsafe { place.record.as_mut() };
-        record.serial = serial;
         record.seat = index;
         record.patience.set(terms.patience);
         record.uses_max.set(terms.uses);
@@ -281,6 +280,7 @@ impl<K, C> Engine<K, C> {
         card.born.set(now);
         // The record is complete: from here on others may read it.
         card.key.publish(place.key as u64);
+        card.serial.publish(serial);
         let patience = terms.patience.min(group.limits.idle_timeout());
         seat.stamp.set(now);
         seat.deadline.set(now.saturating_add(patience).min(record.retire_at));

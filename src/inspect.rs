@@ -126,8 +126,7 @@ impl<K: Clone, C> Engine<K, C> {
             let Some(record) = self.store.get(key).filter(|record| record.seat == index) else {
                 continue;
             };
-            let token = Token { serial: record.serial, key };
-            let line = self.line(seat, &record, token, now);
+            let line = self.line(seat, &record, key, now);
             line.into_iter().for_each(|line| add(&record.group, Some(line)));
         }
         let mut groups: Vec<_> =
@@ -141,14 +140,17 @@ impl<K: Clone, C> Engine<K, C> {
         &self,
         seat: &Seat,
         record: &Record<K, C>,
-        token: Token,
+        key: usize,
         now: u64,
     ) -> Option<ConnectionSnapshot> {
         // S3: the word before the rest.
         let word = seat.state.load();
         let mark = seat.mark.get();
         let card = self.core.card(record.seat);
-        if Mark::serial(mark) != token.serial as u32 {
+        // The key again after the number, which is written after it: if it has not changed,
+        // neither is of a later connection. By the word, neither is of a former one.
+        let token = Token { serial: card.serial.follow(), key };
+        if card.key.get() as usize != key || Mark::serial(mark) != token.serial as u32 {
             return None;
         }
         let state = match word.phase() {

@@ -154,7 +154,7 @@ impl<P: Borrow<Pool<K, C>>, K, C> Lease<P, K, C> {
     pub fn token(&self) -> Token {
         let record = self.raw.record();
         let card = self.pool.borrow().engine().core.card(record.seat);
-        Token { serial: record.serial, key: card.key.get() as usize }
+        Token { serial: card.serial.get(), key: card.key.get() as usize }
     }
 
     /// Its age, how long it was idle, how often it was leased, and whether it came

@@ -40,6 +40,9 @@ use crate::time::NEVER;
 /// Connections that are closed or asked in one step, about.
 pub(crate) const CHORES_PER_STEP: usize = if cfg!(slabpool_loom) { 2 } else { 256 };
 
+/// Seats that are due for which memory is kept.
+const DUE_KEPT: usize = 4_096;
+
 /// A tick is this part of the idle timeout, within these limits.
 const TICK_PART: u32 = 32;
 const TICK_MIN: Duration = Duration::from_millis(100);
@@ -233,6 +236,10 @@ impl<K, C> Engine<K, C> {
                 }
                 Look::Never => work.wheel.clear(index),
             }
+        }
+        if due.len() < DUE_KEPT {
+            // After many insertions between two steps it is as large as the pool.
+            due.shrink_to(DUE_KEPT);
         }
         work.due = due;
         let mut closing = Vec::new();

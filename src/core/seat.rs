@@ -208,6 +208,8 @@ pub struct Card {
     pub born: Field,
     /// Where its record is, which says all the rest.
     pub key: Field,
+    /// The number of its insertion, never used twice. Written after the key.
+    pub serial: Field,
 }
 
 #[cfg(all(test, not(slabpool_loom)))]
