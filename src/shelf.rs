@@ -15,7 +15,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_utils::CachePadded;
-use sharded_slab::{Config, Entry, Slab};
+use sharded_slab::{Config, Entry, Slab, VacantEntry};
 
 /// How a slab spends the 64 bits of its keys: 14 for the thread, 22 for the place, 25 for the
 /// generation. Three say which slab it is.
@@ -65,6 +65,11 @@ impl<T> Shelf<T> {
     fn new() -> Self {
         Self { slab: OnceLock::new(), used: AtomicUsize::new(0), room: AtomicUsize::new(0) }
     }
+
+    /// A place for one more. Makes the slab, if need be.
+    fn vacant(&self) -> Option<VacantEntry<'_, T, Layout>> {
+        self.slab.get_or_init(Slab::new_with_config::<Layout>).vacant_entry()
+    }
 }
 
 impl<T> Shelves<T> {
@@ -79,23 +84,26 @@ impl<T> Shelves<T> {
     ///
     /// If this thread has no shard, as the slab does, before anything else happens.
     pub fn insert(&self, make: impl FnOnce() -> T) -> Option<usize> {
-        let first = self.choose();
-        (first..SLABS)
-            .chain(0..first)
-            .find_map(|number| {
-                let shelf = &self.0[number];
-                let slab = shelf.slab.get_or_init(Slab::new_with_config::<Layout>);
-                Some((number, slab.vacant_entry()?))
-            })
-            .map(|(number, vacant)| {
-                let key = vacant.key();
-                vacant.insert(make());
-                self.0[number].used.fetch_add(1, Ordering::Relaxed);
-                if let Some(page) = page_begun_by(key) {
-                    self.0[number].room.fetch_add(page, Ordering::Relaxed);
-                }
-                number << SLAB_SHIFT | key
-            })
+        let chosen = self.choose();
+        let (number, vacant) = match self.0[chosen].vacant() {
+            Some(vacant) => (chosen, vacant),
+            None => self.vacant_elsewhere(chosen)?,
+        };
+        let key = vacant.key();
+        vacant.insert(make());
+        let shelf = &self.0[number];
+        shelf.used.fetch_add(1, Ordering::Relaxed);
+        if let Some(page) = page_begun_by(key) {
+            shelf.room.fetch_add(page, Ordering::Relaxed);
+        }
+        Some(number << SLAB_SHIFT | key)
+    }
+
+    /// This thread has no place left in the slab that was chosen.
+    #[cold]
+    fn vacant_elsewhere(&self, chosen: usize) -> Option<(usize, VacantEntry<'_, T, Layout>)> {
+        let mut others = (0..SLABS).filter(|&number| number != chosen);
+        others.find_map(|number| Some((number, self.0[number].vacant()?)))
     }
 
     /// The slab that has room, or else the one that is to grow.

@@ -33,8 +33,10 @@ static ALLOCATOR: Counting = Counting;
 
 /// The bytes of a connection.
 const VALUE: usize = size_of::<u64>();
-/// The sum of the slab's first pages, one after the other, is this and twice this.
-const PAGES: u64 = 65_504;
+/// The most that is allowed, for each connection, where a hundred keys share them.
+const OF_MANY_MAX: f64 = 192.0;
+/// The same where each has a key of its own.
+const OF_OWN_MAX: f64 = 640.0;
 
 /// Bytes for each of so many idle connections beyond the connection itself, those that an
 /// empty pool takes included. `key` says under which key each is.
@@ -55,9 +57,15 @@ fn bytes_each(connections: u64, key: impl Fn(u64) -> u64) -> f64 {
 
 #[test]
 fn an_idle_connection_takes_little() {
-    for connections in [32_513, 65_025, 100_000, 130_050] {
+    // A slab has just grown: by an eighth of all room, by a ninth, and from an octave above.
+    for connections in [65_025, 73_185, 130_050, 100_000] {
         let of_many = bytes_each(connections, |number| number % 100);
+        assert!(of_many <= OF_MANY_MAX, "{of_many:.1} bytes each for {connections}");
+        // Also the least that it can be, so that it is known to be all that is counted.
+        assert!(of_many > 128.0, "{of_many:.1} bytes each for {connections}");
+    }
+    for connections in [65_025, 100_000] {
         let of_own = bytes_each(connections, |number| number);
-        println!("{connections}: {of_many:.1} in large groups, {of_own:.1} with a key each");
+        assert!(of_own <= OF_OWN_MAX, "{of_own:.1} bytes each for {connections} keys");
     }
 }
