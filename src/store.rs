@@ -126,8 +126,7 @@ impl<T> Store<T> {
     /// no shard.
     pub fn insert(&self, make: impl FnOnce() -> T) -> Option<Place<T>> {
         // The slab panics for a thread beyond its limit, before it does anything.
-        let key = catch_unwind(AssertUnwindSafe(|| self.slabs.insert(make))).ok()??;
-        let pin = self.slabs.get(key).expect("nobody else knows this key yet");
+        let (key, pin) = catch_unwind(AssertUnwindSafe(|| self.slabs.insert(make))).ok()??;
         let record = NonNull::from(&*pin);
         // Made good in `remove`.
         mem::forget(pin);
@@ -137,7 +136,8 @@ impl<T> Store<T> {
     /// The record with this key, held until the guard goes.
     pub fn get(&self, key: usize) -> Option<Entry<'_, T, Layout>> {
         self.step.observe();
-        self.slabs.get(key)
+        let (slab, key) = self.slabs.find(key)?;
+        slab.get(key)
     }
 
     /// Unpins and removes a record. Its memory is used again when the last guard
@@ -150,11 +150,13 @@ impl<T> Store<T> {
     pub unsafe fn remove(&self, key: usize) {
         self.step.observe();
         let removed = catch_unwind(AssertUnwindSafe(|| {
-            let Some(guard) = self.slabs.get(key) else { return };
+            let Some((slab, key_there)) = self.slabs.find(key) else { return };
+            let Some(guard) = slab.get(key_there) else { return };
             // SAFETY: a guard is the slab, the slot and the key: this copy is, bit
             // for bit, the pin that `insert` forgot (R1), and stands for it.
             let pin = unsafe { ptr::read(&guard) };
-            self.slabs.remove(key);
+            slab.remove(key_there);
+            self.slabs.removed(key);
             drop(guard);
             drop(pin);
         }));
