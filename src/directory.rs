@@ -38,7 +38,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use ahash::RandomState;
 use arc_swap::Guard;
 
-use crate::core::arena::{Arena, FIRST};
+use crate::core::levels::{FIRST, Levels};
 use crate::group::Members;
 use crate::shard::{
     FIRST_LEVEL_BITS, GROUPS_MAX, LEVELS, LEVELS_AHEAD, Leaf, Node, Path, Shard, Table, table_of,
@@ -51,7 +51,7 @@ use crate::sync::Step;
 pub(crate) struct Directory<K> {
     hasher: RandomState,
     /// By place, less [`FIRST`].
-    shards: Arena<Shard<K>>,
+    shards: Levels<Shard<K>>,
     /// How many levels there are above the last one, from that on where readers begin.
     above: AtomicU32,
     /// How many shards of each level were split.
@@ -67,7 +67,7 @@ impl<K> Directory<K> {
     pub fn new() -> Self {
         let directory = Self {
             hasher: hasher(),
-            shards: Arena::new(),
+            shards: Levels::new(),
             above: AtomicU32::new(LEVELS),
             splits: std::array::from_fn(|_| AtomicU32::new(0)),
             empty: Arc::new(Node::Groups(Table::new())),

@@ -134,9 +134,9 @@ impl<K, C> Engine<K, C> {
             }
         };
         let mut arriving = Some(connection);
-        let placed = self.store.insert(|key| {
+        let placed = self.store.insert(|| {
             let connection = arriving.take().expect("the slab asks once");
-            Record::new(connection, Arc::clone(&group), key)
+            Record::new(connection, Arc::clone(&group))
         });
         let Some(place) = placed else {
             self.leave(&group);
@@ -266,7 +266,6 @@ impl<K, C> Engine<K, C> {
         // SAFETY: the record (R1) has no seat yet, so that nobody else reaches it but
         // through its token, which nobody has.
         let record = unsafe { place.record.as_mut() };
-        record.serial = serial;
         record.seat = index;
         record.patience.set(terms.patience);
         record.uses_max.set(terms.uses);
@@ -279,15 +278,12 @@ impl<K, C> Engine<K, C> {
         });
         seat.fill(place.record.as_ptr().cast(), serial, generation);
         card.born.set(now);
-        card.retire_at.set(record.retire_at);
-        card.uses_base.set(record.uses_base.get());
-        card.patience.set(terms.patience);
-        card.group.set(group.hash);
         // The record is complete: from here on others may read it.
         card.key.publish(place.key as u64);
+        card.serial.publish(serial);
         let patience = terms.patience.min(group.limits.idle_timeout());
         seat.stamp.set(now);
-        seat.deadline.set(now.saturating_add(patience).min(card.retire_at.get()));
+        seat.deadline.set(now.saturating_add(patience).min(record.retire_at));
         permit.leave();
         self.counters.inserts.add();
         Admitted { place, seat: index, ticket, incarnation, serial }

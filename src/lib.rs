@@ -94,6 +94,7 @@ mod remove;
 mod retirement;
 mod settings;
 mod shard;
+mod shelf;
 #[cfg(feature = "tokio")]
 mod standing;
 mod stats;

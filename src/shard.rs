@@ -7,11 +7,11 @@ use std::sync::Arc;
 use arc_swap::{ArcSwapOption, Guard};
 use hashbrown::HashTable;
 
-use crate::core::arena::FIRST;
+use crate::core::levels::FIRST;
 use crate::group::Members;
 
-/// Places in the first level; at least as many as in the first chunk of an arena. All of
-/// this is small in models and in the tests of this file.
+/// Places in the first level; at least as many as in that of [`Levels`](crate::core::levels).
+/// All of this is small in models and in the tests of this file.
 pub(crate) const FIRST_LEVEL_BITS: u32 = match () {
     () if cfg!(slabpool_loom) => 2,
     () if cfg!(test) => 6,

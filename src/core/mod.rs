@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`tagged`] | the head of a stack: index and tag in one word |
 //! | [`arena`] | growing arrays of records, found by index |
+//! | [`levels`] | an array that grows by levels, for the directory |
 //! | [`state`] | the state word of a seat |
 //! | [`seat`] | one pooled connection: its state, its times, its mark |
 //! | [`ticket`] | a claim to one seat in one incarnation; what stacks link |
@@ -26,6 +27,7 @@ pub mod era;
 pub mod ghost;
 pub mod lane;
 pub mod lanes;
+pub mod levels;
 pub mod lru;
 pub mod notices;
 pub mod rank;
@@ -92,12 +94,6 @@ impl Core {
     /// The card of a seat that was taken at some time.
     pub fn card(&self, seat: u32) -> &Card {
         self.cards.get(seat)
-    }
-
-    /// The card of a seat below the high-water mark. `None` while whoever has drawn
-    /// the seat has yet to make sure of it.
-    pub fn find_card(&self, seat: u32) -> Option<&Card> {
-        self.cards.find(seat)
     }
 
     /// No more tickets than this were ever in use.

@@ -345,7 +345,8 @@ where
         members.lanes.walk(&engine.core, |claim| {
             idle += 1;
             let seat = engine.core.seats.get(claim.seat);
-            if claim.incarnation != engine.core.card(claim.seat).uses_base.get() {
+            let facts = engine.facts_at(claim.seat);
+            if facts.is_some_and(|facts| claim.incarnation != facts.uses_base) {
                 latest = latest.max(Some(seat.stamp.get()));
             }
             true
