@@ -102,7 +102,6 @@ impl<K, C> Engine<K, C> {
         // That was no use of the connection, and no hit.
         let base = record.uses_base.get().wrapping_add(1);
         record.uses_base.set(base);
-        self.core.card(index).uses_base.set(base);
         self.counters.vacated.add();
         match self.core.take_ticket(index) {
             Some(ticket) => self.shelve(seat, claim, ticket, lanes, record.group.limits.max_idle()),
