@@ -67,10 +67,7 @@ impl Lanes {
     /// others came in between: the connection is idle, perhaps without a ticket.
     #[inline(always)]
     pub fn rest_in_place(&self, lease: u32, seat: u32, rest: impl FnOnce()) -> Option<bool> {
-        let own =
-            if lease == IN_PLACE { &self.first } else { self.get((lease & !IN_PLACE) as usize) };
-        // XXX
-        let (head, top) = own.held(seat)?;
+        let (head, top) = self.of_lease(lease).held(seat)?;
         rest();
         // To the same: whoever read the ticket as void fails to take it away.
         Some(head.publish(top, seat))
