@@ -68,9 +68,9 @@ impl<K, C> Engine<K, C> {
         let group = self.directory.enter(
             key,
             |group| group.roll.enter(member),
-            |hash| {
+            |hash, spare| {
                 maker = true;
-                self.new_group(key.to_owned(), hash, member)
+                self.new_group(key.to_owned(), hash, member, spare)
             },
         );
         // SeqCst: pairs with the fences in `mark_closed` and `reconfigure`.

@@ -1,6 +1,7 @@
 //! What the connections under one key share.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::core::stock::Loan;
 use crate::engine::Engine;
@@ -77,15 +78,22 @@ impl<K> Members<K> {
 }
 
 impl<K, C> Engine<K, C> {
-    /// A group that `member` has entered.
-    pub fn new_group(&self, key: K, hash: u64, member: Member) -> Members<K> {
+    /// A group that `member` has entered: a new one, or `spare` under another key.
+    pub fn new_group(
+        &self,
+        key: K,
+        hash: u64,
+        member: Member,
+        spare: Option<Arc<Members<K>>>,
+    ) -> Arc<Members<K>> {
         let own = self.config.settings_of(&key);
         let limits = Limits::new(&self.settings.load(), &own);
         self.tuning.note_min_idle(own.min_idle.unwrap_or(0));
         let lanes = self.stock.lend(&self.core);
+        let _ = spare;
         let group = Members::new(key, hash, lanes, limits, Own::new(own), Roll::with(member));
         self.remind(&group);
-        group
+        Arc::new(group)
     }
 }
 

@@ -92,7 +92,6 @@ mod reconfigure;
 mod remove;
 mod retirement;
 mod settings;
-mod shard;
 #[cfg(feature = "tokio")]
 mod standing;
 mod stats;

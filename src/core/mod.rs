@@ -13,6 +13,8 @@
 //! | [`lanes`] | the lanes of one group |
 //! | [`era`] | from which time a group's connections are |
 //! | [`rank`] | how many idle connections of a group are younger than one |
+//! | [`hold`] | what threads hold on to for a moment |
+//! | [`index`] | a table of items by hash, which grows while it is used |
 //! | [`stock`] | lanes on loan, which outlive their group |
 //! | [`lru`] | which idle connection goes when the pool is full |
 //! | [`notices`] | seats that the reaper must look at sooner than planned |
@@ -23,6 +25,8 @@ pub mod arena;
 pub mod chain;
 pub mod era;
 pub mod ghost;
+pub mod hold;
+pub mod index;
 pub mod lane;
 pub mod lanes;
 pub mod lru;

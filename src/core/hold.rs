@@ -1,0 +1,273 @@
+//! What threads hold on to for a moment, so that nobody takes it away meanwhile.
+//!
+//! A reader finds an item, says that it holds it, and then looks whether the item is still
+//! there. Whoever takes an item out looks at what is held after that. Both exchange the
+//! same word, so that one of the two sees the other: the reader that the item is gone, or
+//! the other that it is held.
+//!
+//! Each thread has a row of words of its own, so that readers do not meet.
+//!
+//! # Invariants
+//!
+//! * **O1** A word is written by the thread whose row it is in, and read by all others
+//!   through a read-modify-write.
+//! * **O2** A row has one thread at a time: numbers are given to threads once, until they
+//!   end.
+
+use crate::core::arena::Arena;
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering, overwrite};
+
+/// How many items a thread may hold at once before it needs a second number.
+const PLACES: usize = if cfg!(slabpool_loom) { 1 } else { 7 };
+const NOTHING: u64 = 0;
+
+/// What one thread holds.
+#[derive(Debug)]
+#[cfg_attr(not(slabpool_loom), repr(align(64)))]
+struct Row {
+    places: [AtomicU64; PLACES],
+    /// Whether `Holds::reach` has this row.
+    known: AtomicBool,
+}
+
+impl Default for Row {
+    fn default() -> Self {
+        Self {
+            places: std::array::from_fn(|_| AtomicU64::new(NOTHING)),
+            known: AtomicBool::new(false),
+        }
+    }
+}
+
+/// What all threads hold of one structure.
+#[derive(Debug)]
+pub struct Holds {
+    rows: Arena<Row>,
+    /// Rows that were ever in use are below this.
+    reach: AtomicU32,
+}
+
+/// The right to hold one item at a time. Lets go when it is dropped.
+#[derive(Debug)]
+pub struct Hold<'a> {
+    place: &'a AtomicU64,
+    /// A number that is given back with it.
+    lent: Option<u32>,
+}
+
+impl Holds {
+    pub fn new() -> Self {
+        Self { rows: Arena::new(), reach: AtomicU32::new(0) }
+    }
+
+    /// A hold on nothing, yet.
+    #[inline(always)]
+    pub fn begin(&self) -> Hold<'_> {
+        numbers::own()
+            .and_then(|number| self.rows.find(number))
+            // Relaxed, here and below: written by this thread, or by one before it, whose
+            // number this was (O2).
+            .filter(|row| row.known.load(Ordering::Relaxed))
+            .and_then(free_place)
+            .map_or_else(|| self.begin_slowly(), |place| Hold { place, lent: None })
+    }
+
+    /// The first time that a thread comes here, and when it holds much.
+    #[cold]
+    #[inline(never)]
+    fn begin_slowly(&self) -> Hold<'_> {
+        if let Some(place) = numbers::own().and_then(|number| free_place(self.know(number))) {
+            return Hold { place, lent: None };
+        }
+        // The thread is ending, or holds all that its row has places for.
+        let number = numbers::take();
+        let place = free_place(self.know(number)).expect("whoever gave it back held nothing");
+        Hold { place, lent: Some(number) }
+    }
+
+    /// The row of a thread, in use from now on.
+    fn know(&self, number: u32) -> &Row {
+        self.rows.cover(number);
+        let row = self.rows.get(number);
+        if !row.known.load(Ordering::Relaxed) {
+            // AcqRel: pairs with `all`. Whoever looks at what is held finds this row, or
+            // this thread sees what was taken out before.
+            self.reach.fetch_max(number + 1, Ordering::AcqRel);
+            row.known.store(true, Ordering::Relaxed);
+        }
+        row
+    }
+
+    /// All that is held, in order: of what was taken out before, nothing else is in use,
+    /// nor will be.
+    pub fn all(&self) -> Vec<u64> {
+        // Read-modify-writes, so that they come before or after those of readers: if
+        // before, the reader sees what was taken out (Release, AcqRel in `keep`); if after,
+        // this finds what the reader holds, or that it has let go (Acquire).
+        let reach = self.reach.fetch_add(0, Ordering::AcqRel);
+        let mut held: Vec<u64> = (0..reach)
+            .filter_map(|number| self.rows.find(number))
+            .flat_map(|row| &row.places)
+            .map(|place| place.fetch_add(0, Ordering::AcqRel))
+            .filter(|&item| item != NOTHING)
+            .collect();
+        held.sort_unstable();
+        held
+    }
+}
+
+#[inline(always)]
+fn free_place(row: &Row) -> Option<&AtomicU64> {
+    // Relaxed: written by this thread alone (O1, O2).
+    row.places.iter().find(|place| place.load(Ordering::Relaxed) == NOTHING)
+}
+
+impl Hold<'_> {
+    /// Holds an item from now on, instead of what was held before. The caller looks
+    /// whether it is still there after that.
+    #[inline(always)]
+    pub fn keep(&self, item: u64) {
+        // AcqRel: pairs with `Holds::all`.
+        self.place.swap(item, Ordering::AcqRel);
+    }
+}
+
+impl Drop for Hold<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        // Release: pairs with `Holds::all`: what was held is not used any more.
+        overwrite(self.place, NOTHING, Ordering::Release);
+        if let Some(number) = self.lent {
+            numbers::give(number);
+        }
+    }
+}
+
+/// A small number for each thread that lives.
+#[cfg(not(slabpool_loom))]
+mod numbers {
+    use std::cell::Cell;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use crossbeam_queue::SegQueue;
+
+    static FREE: SegQueue<u32> = SegQueue::new();
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+
+    const UNSET: u32 = u32::MAX;
+    const ENDED: u32 = u32::MAX - 1;
+
+    thread_local! {
+        static NUMBER: Cell<u32> = const { Cell::new(UNSET) };
+        static END: End = const { End };
+    }
+
+    /// Gives the number of a thread back when that ends.
+    struct End;
+
+    impl Drop for End {
+        fn drop(&mut self) {
+            let number = NUMBER.replace(ENDED);
+            if number < ENDED {
+                give(number);
+            }
+        }
+    }
+
+    /// The number of this thread, unless it is about to end.
+    #[inline(always)]
+    pub fn own() -> Option<u32> {
+        let number = NUMBER.get();
+        if number < ENDED { Some(number) } else { first(number) }
+    }
+
+    #[cold]
+    fn first(number: u32) -> Option<u32> {
+        if number == ENDED || END.try_with(|_| {}).is_err() {
+            return None;
+        }
+        let number = take();
+        NUMBER.set(number);
+        Some(number)
+    }
+
+    /// A number that nobody has.
+    pub fn take() -> u32 {
+        // Relaxed: a counter. The queue hands on what the last owner did.
+        FREE.pop().unwrap_or_else(|| NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub fn give(number: u32) {
+        FREE.push(number);
+    }
+}
+
+/// In models, threads have a number each, and none is used again.
+#[cfg(slabpool_loom)]
+mod numbers {
+    use std::cell::Cell;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    loom::lazy_static! {
+        static ref NEXT: AtomicU32 = AtomicU32::new(0);
+    }
+
+    loom::thread_local! {
+        static NUMBER: Cell<Option<u32>> = Cell::new(None);
+    }
+
+    pub fn own() -> Option<u32> {
+        NUMBER
+            .try_with(|own| {
+                if own.get().is_none() {
+                    own.set(Some(take()));
+                }
+                own.get()
+            })
+            .ok()
+            .flatten()
+    }
+
+    pub fn take() -> u32 {
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub fn give(_: u32) {}
+}
+
+#[cfg(all(test, not(slabpool_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_is_found_until_it_is_let_go() {
+        let holds = Holds::new();
+        let many: Vec<_> = (1..=3 * PLACES as u64)
+            .map(|item| {
+                let hold = holds.begin();
+                hold.keep(item);
+                hold
+            })
+            .collect();
+        assert_eq!(holds.all(), (1..=3 * PLACES as u64).collect::<Vec<_>>());
+        many[4].keep(700);
+        assert_eq!(holds.all().last(), Some(&700));
+        drop(many);
+        assert_eq!(holds.all(), []);
+    }
+
+    #[test]
+    fn threads_that_come_and_go_share_rows() {
+        let holds = Holds::new();
+        for item in 1..50 {
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    let hold = holds.begin();
+                    hold.keep(item);
+                    assert_eq!(holds.all(), [item]);
+                });
+            });
+        }
+        assert_eq!(holds.all(), []);
+    }
+}

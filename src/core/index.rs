@@ -1,0 +1,540 @@
+//! A table of items by hash that grows while it is in use: one list of all items in the
+//! order of their hashes, and ways into it.
+//!
+//! # Layout
+//!
+//! A *place* is a node of the list: its hash, an item (a pointer that means nothing here),
+//! and the word that leads to the next node. A *door* is a node without an item, at the
+//! beginning of its part of the hashes. Doors are in an array by levels, each of which cuts
+//! the hashes into twice as many parts as the one before. A hash leads to one door in each
+//! level: the door of the level before is half its number. To grow is to go on to the next
+//! level; its doors are put into the list one by one, by those who write near them, and
+//! until then the door of the level before does, at a longer way.
+//!
+//! ```text
+//!   doors:   [1024]              [1025]              [1026] ...
+//!               |                   |                   |
+//!   list:    door -> 17a -> 1c3 -> door -> 401 -> ... -> door -> ...
+//! ```
+//!
+//! # The word
+//!
+//! ```text
+//!  63           30   29     28    27   26          0
+//! +---------------+------+------+------+------------+
+//! |      tag      | open | gone | door |   number   |   number == NIL: the end
+//! +---------------+------+------+------+------------+
+//! ```
+//!
+//! # Invariants
+//!
+//! * **X1** Every change of a word raises its tag; words are never reset. Places are never
+//!   unmapped, and used again as places only. So a word that is what it was has not
+//!   changed, and its node has been in the list all the time.
+//! * **X2** The word of a node in the list leads to the next in order. A node is put in, and
+//!   taken out, by an exchange of the word before it. A node that is `gone` stays as it is
+//!   until it was taken out, and whoever has made it so owns it then.
+//! * **X3** An item that a place in the list leads to is not given up before the place was
+//!   taken out, and nobody holds the item then (O1).
+
+use crate::core::arena::{Arena, FIRST, Record};
+use crate::core::hold::{Hold, Holds};
+use crate::core::tagged::{Head, NIL as NONE, Tagged};
+use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering, overwrite};
+
+/// Doors in the first level; at least as many as in the first chunk of an arena.
+const FIRST_LEVEL: u32 = match () {
+    () if cfg!(slabpool_loom) => 2,
+    () if cfg!(test) => 6,
+    () => 10,
+};
+const LAST_LEVEL: u32 = if cfg!(slabpool_loom) { 4 } else { 25 };
+const _: () = assert!(1 << FIRST_LEVEL >= FIRST);
+
+const TAG_ONE: u64 = 1 << 30;
+/// The door may be begun at.
+const OPEN: u64 = 1 << 29;
+const GONE: u64 = 1 << 28;
+const DOOR: u32 = 1 << 27;
+const NIL: u32 = DOOR - 1;
+const NODE_MASK: u64 = (1 << 28) - 1;
+
+/// What the word of a node held at one moment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Word(u64);
+
+impl Word {
+    fn node(self) -> u32 {
+        (self.0 & NODE_MASK) as u32
+    }
+
+    fn is_gone(self) -> bool {
+        self.0 & GONE != 0
+    }
+
+    fn is_open(self) -> bool {
+        self.0 & OPEN != 0
+    }
+
+    /// The word that follows this one and leads to `node`.
+    fn to(self, node: u32) -> Self {
+        Self((self.0 & !NODE_MASK).wrapping_add(TAG_ONE) | u64::from(node))
+    }
+}
+
+/// A node of the list that has an item.
+#[derive(Debug)]
+pub struct Place {
+    next: AtomicU64,
+    order: AtomicU64,
+    item: AtomicPtr<()>,
+    /// The next in a stack of places that are not in the list.
+    free: AtomicU32,
+    /// How many are below it there.
+    depth: AtomicU32,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self {
+            next: AtomicU64::new(GONE | u64::from(NIL)),
+            order: AtomicU64::new(0),
+            item: AtomicPtr::new(std::ptr::null_mut()),
+            free: AtomicU32::new(NONE),
+            depth: AtomicU32::new(0),
+        }
+    }
+}
+
+impl Record for Place {
+    fn free_link(&self) -> &AtomicU32 {
+        &self.free
+    }
+}
+
+#[derive(Debug)]
+struct Door(AtomicU64);
+
+impl Default for Door {
+    fn default() -> Self {
+        Self(AtomicU64::new(SHUT))
+    }
+}
+
+/// The word of a door that nobody has put into the list.
+const SHUT: u64 = NIL as u64;
+
+/// Between two nodes of the list.
+#[derive(Clone, Copy)]
+pub struct Gap {
+    node: u32,
+    word: Word,
+}
+
+/// What was found.
+pub enum Sought {
+    /// A place whose item is held.
+    Found(Found),
+    /// There is none. Here it would be.
+    Gap(Gap),
+}
+
+/// What comes after a gap.
+enum Step {
+    /// A place of the order that is looked for, perhaps not in the list any more.
+    Same(u32, Word),
+    /// What stands before that.
+    On(Gap),
+    /// What stands after it, or nothing.
+    End,
+    /// Others have changed the list.
+    Changed,
+}
+
+/// A place in the list, as it was when its item was held.
+pub struct Found {
+    pub item: *mut (),
+    place: u32,
+    next: Word,
+    before: Gap,
+}
+
+/// The table.
+#[derive(Debug)]
+pub struct Index {
+    doors: Arena<Door>,
+    places: Arena<Place>,
+    level: AtomicU32,
+    pub holds: Holds,
+    /// Places that were taken out of the list, with items that may be held still.
+    limbo: Head,
+    /// Places with items to be used again.
+    spares: Head,
+}
+
+impl Index {
+    pub fn new() -> Self {
+        let index = Self {
+            doors: Arena::new(),
+            places: Arena::new(),
+            level: AtomicU32::new(FIRST_LEVEL),
+            holds: Holds::new(),
+            limbo: Head::new(),
+            spares: Head::new(),
+        };
+        index.doors.cover((1 << FIRST_LEVEL) - FIRST);
+        let end = 2 << FIRST_LEVEL;
+        for number in 1 << FIRST_LEVEL..end {
+            let next = if number + 1 == end { NIL } else { DOOR | number + 1 };
+            overwrite(&index.door(number).0, OPEN | u64::from(next), Ordering::Relaxed);
+        }
+        index
+    }
+
+    #[inline(always)]
+    fn door(&self, number: u32) -> &Door {
+        self.doors.get(number - FIRST)
+    }
+
+    #[inline(always)]
+    fn word(&self, node: u32) -> &AtomicU64 {
+        if node & DOOR != 0 { &self.door(node & !DOOR).0 } else { &self.places.get(node).next }
+    }
+
+    #[inline(always)]
+    fn load(&self, node: u32) -> Word {
+        // Acquire: pairs with the Release of whoever changed it (`exchange`). Each change
+        // is a read-modify-write, so that all of them before it are seen as well.
+        Word(self.word(node).load(Ordering::Acquire))
+    }
+
+    #[inline(always)]
+    fn exchange(&self, gap: Gap, next: Word) -> bool {
+        // Release: pairs with the Acquire in `load`. Relaxed on failure: it is loaded again.
+        let word = self.word(gap.node);
+        word.compare_exchange(gap.word.0, next.0, Ordering::Release, Ordering::Relaxed).is_ok()
+    }
+
+    /// The number of a hash's door in a level.
+    #[inline(always)]
+    fn door_of(hash: u64, level: u32) -> u32 {
+        1 << level | (hash >> (u64::BITS - level)) as u32
+    }
+
+    /// The door to begin at: this one, or the next one before it that is open.
+    #[inline(always)]
+    fn begin(&self, mut number: u32) -> Gap {
+        loop {
+            let node = DOOR | number;
+            let word = self.load(node);
+            if word.is_open() {
+                return Gap { node, word };
+            }
+            number >>= 1;
+        }
+    }
+
+    /// Where a hash stands in the list, after the doors that begin with it.
+    #[inline(always)]
+    pub fn order_of(hash: u64) -> u64 {
+        // In models all begin at one door.
+        (if cfg!(slabpool_loom) { hash >> FIRST_LEVEL } else { hash }) | 1
+    }
+
+    /// Where a door stands in the list: by its first hash, and those of later levels after
+    /// it.
+    fn order_of_door(number: u32) -> u64 {
+        u64::from(number) << number.leading_zeros() << 33
+    }
+
+    /// Looks for an item of this order to which `is_it` says yes. What is found is held.
+    ///
+    /// Goes back only when others have changed the list there.
+    #[inline(always)]
+    pub fn seek(&self, order: u64, hold: &Hold<'_>, mut is_it: impl FnMut(*mut ()) -> bool) -> Sought {
+        'again: loop {
+            let mut gap = self.begin(Self::door_of(order, self.level()));
+            loop {
+                let (node, next) = match self.step(order, 0, gap) {
+                    Step::Same(node, next) => (node, next),
+                    Step::On(next) => {
+                        gap = next;
+                        continue;
+                    }
+                    Step::End => return Sought::Gap(gap),
+                    Step::Changed => continue 'again,
+                };
+                // Acquire: as the order in `step`; and what is behind it is there.
+                let item = self.places.get(node).item.load(Ordering::Acquire);
+                hold.keep(item as u64);
+                // X1: it was there after it was held (X3).
+                if self.load(gap.node) != gap.word {
+                    continue 'again;
+                }
+                if is_it(item) {
+                    return Sought::Found(Found { item, place: node, next, before: gap });
+                }
+                gap = Gap { node, word: next };
+            }
+        }
+    }
+
+    /// What comes after a gap, for who looks for an order, or for a door.
+    #[inline(always)]
+    fn step(&self, order: u64, door: u32, gap: Gap) -> Step {
+        let node = gap.word.node();
+        if node & DOOR != 0 || node == NIL {
+            return self.pass_door(order, door, gap);
+        }
+        // Acquire: pairs with the Release in `fill`: who reads what was written for the next
+        // use of the place sees below that it was taken out.
+        let its_order = self.places.get(node).order.load(Ordering::Acquire);
+        let next = self.load(node);
+        if its_order == order && !next.is_gone() {
+            return Step::Same(node, next);
+        }
+        // X1: all that was read of the node was true while it was in the list.
+        if self.load(gap.node) != gap.word {
+            return Step::Changed;
+        }
+        if next.is_gone() {
+            return self.unlink(gap, next).map_or(Step::Changed, Step::On);
+        }
+        if its_order > order { Step::End } else { Step::On(Gap { node, word: next }) }
+    }
+
+    #[inline]
+    fn pass_door(&self, order: u64, door: u32, gap: Gap) -> Step {
+        let node = gap.word.node();
+        let number = node & !DOOR;
+        if node == NIL || (Self::order_of_door(number), number) > (order, door) {
+            return Step::End;
+        }
+        let word = self.load(node);
+        // X1, as above.
+        if self.load(gap.node) != gap.word {
+            return Step::Changed;
+        }
+        Step::On(Gap { node, word })
+    }
+
+    /// Takes a node out that is gone, and comes after `gap`.
+    #[cold]
+    #[inline(never)]
+    fn unlink(&self, gap: Gap, next: Word) -> Option<Gap> {
+        let word = gap.word.to(next.node());
+        self.exchange(gap, word).then_some(Gap { node: gap.node, word })
+    }
+
+    /// Puts a place into the list, which the caller owns. False if the list was changed
+    /// there, by something alike perhaps.
+    pub fn link(&self, gap: Gap, place: u32) -> bool {
+        let word = &self.places.get(place).next;
+        // Relaxed: the place is the caller's, and published by the exchange.
+        let own = Word(word.load(Ordering::Relaxed) & !GONE);
+        overwrite(word, own.to(gap.word.node()).0, Ordering::Relaxed);
+        self.exchange(gap, gap.word.to(place))
+    }
+
+    /// Takes out what was found. `None` if somebody else does, or it has changed: the caller
+    /// looks again. The place is the caller's, its item may be held by others.
+    pub fn take_out(&self, order: u64, hold: &Hold<'_>, found: &Found) -> Option<u32> {
+        let gone = Word(found.next.to(found.next.node()).0 | GONE);
+        if !self.exchange(Gap { node: found.place, word: found.next }, gone) {
+            return None;
+        }
+        if self.unlink(found.before, gone).is_none() {
+            // Whoever passes there takes it out. If nobody has, this does.
+            self.seek(order, hold, |_| false);
+        }
+        Some(found.place)
+    }
+
+    /// Sees to it that the door of the current level can be begun at, unless somebody else
+    /// is at that.
+    #[inline]
+    pub fn open_door(&self, order: u64) {
+        let number = Self::door_of(order, self.level());
+        // Relaxed: worth a look, no more.
+        if self.door(number).0.load(Ordering::Relaxed) == SHUT {
+            self.put_in_door(number);
+        }
+    }
+
+    #[cold]
+    fn put_in_door(&self, number: u32) {
+        let word = &self.door(number).0;
+        let mine = Word(SHUT).to(NIL).0;
+        // Relaxed: nothing is read by way of it before it is in the list.
+        if word.compare_exchange(SHUT, mine, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+            return;
+        }
+        loop {
+            let gap = self.gap_before(number);
+            let own = Word(word.load(Ordering::Relaxed)).to(gap.word.node());
+            // Relaxed: published by the exchange.
+            overwrite(word, own.0, Ordering::Relaxed);
+            if self.exchange(gap, gap.word.to(DOOR | number)) {
+                break;
+            }
+        }
+        // It is in the list (X2). Release: pairs with `load`. The word has changed by that
+        // (X1): whoever has read it before fails to exchange it.
+        word.fetch_or(OPEN, Ordering::Release);
+    }
+
+    /// Where a door belongs.
+    fn gap_before(&self, number: u32) -> Gap {
+        'again: loop {
+            let mut gap = self.begin(number >> 1);
+            loop {
+                match self.step(Self::order_of_door(number), number, gap) {
+                    Step::On(next) => gap = next,
+                    Step::Changed => continue 'again,
+                    // No place has the order of a door.
+                    Step::End | Step::Same(..) => return gap,
+                }
+            }
+        }
+    }
+
+    /// Goes on to the next level if `count` items are many for this one.
+    #[inline]
+    pub fn grow_for(&self, count: usize) {
+        let level = self.level();
+        let enough = if cfg!(slabpool_loom) { level as usize - 1 } else { 1 << level };
+        if count > enough && level < LAST_LEVEL {
+            self.grow(level);
+        }
+    }
+
+    #[cold]
+    fn grow(&self, level: u32) {
+        self.doors.cover((2 << level) - FIRST);
+        // Release: pairs with the Acquire in `level`. Relaxed on failure: it has grown.
+        let _ = self.level.compare_exchange(
+            level,
+            level + 1,
+            Ordering::Release,
+            Ordering::Relaxed,
+        );
+    }
+
+    #[inline(always)]
+    fn level(&self) -> u32 {
+        // Acquire: pairs with the Release in `grow`, so that the doors are there.
+        self.level.load(Ordering::Acquire)
+    }
+
+    /// A place that is the caller's: with an item that was spared, or with none.
+    pub fn take(&self) -> Option<u32> {
+        loop {
+            let top = self.spares.load();
+            if top.is_empty() {
+                return self.places.take();
+            }
+            // Relaxed: if the place was taken meanwhile, `unlink` fails.
+            let below = self.places.get(top.index()).free.load(Ordering::Relaxed);
+            if self.spares.unlink(top, below) {
+                return Some(top.index());
+            }
+        }
+    }
+
+    /// The item of a place that is the caller's. Null is none.
+    pub fn item(&self, place: u32) -> *mut () {
+        // Relaxed: whoever made it the caller's has published it.
+        self.places.get(place).item.load(Ordering::Relaxed)
+    }
+
+    /// Gives a place that is the caller's an item.
+    pub fn fill(&self, place: u32, item: *mut (), order: u64) {
+        let place = self.places.get(place);
+        // Release: pairs with the Acquire of who finds the place by an old word (`step`).
+        place.order.store(order, Ordering::Release);
+        place.item.store(item, Ordering::Release);
+    }
+
+    /// Gives back a place that is the caller's and nobody's item, with or without one.
+    pub fn give(&self, place: u32) {
+        if self.item(place).is_null() {
+            self.places.give(place);
+        } else {
+            self.push(&self.spares, place);
+        }
+    }
+
+    /// How many items are spared; about.
+    pub fn spared(&self) -> u32 {
+        self.depth(self.spares.load())
+    }
+
+    /// Leaves a place that was taken out until nobody holds its item. Returns how many wait
+    /// so; about.
+    pub fn leave(&self, place: u32) -> u32 {
+        self.push(&self.limbo, place)
+    }
+
+    /// Calls `each` with every place that was left and whose item nobody holds: it is the
+    /// closure's.
+    pub fn reclaim(&self, mut each: impl FnMut(u32)) {
+        let mut next = self.limbo.detach();
+        if next == NONE {
+            return;
+        }
+        // After the limbo was emptied, so that all that was in it was taken out before.
+        let held = self.holds.all();
+        while next != NONE {
+            let place = next;
+            // Relaxed: whoever has detached it owns it, and has acquired it by that.
+            next = self.places.get(place).free.load(Ordering::Relaxed);
+            if held.binary_search(&(self.item(place) as u64)).is_ok() {
+                self.push(&self.limbo, place);
+            } else {
+                each(place);
+            }
+        }
+    }
+
+    /// Calls `each` with every item that is in the list when its turn comes. It is held.
+    pub fn for_each(&self, mut each: impl FnMut(*mut ())) {
+        for (_, place) in self.places.iter() {
+            // Acquire: pairs with the Release in `link`.
+            if Word(place.next.load(Ordering::Acquire)).is_gone() {
+                continue;
+            }
+            let order = place.order.load(Ordering::Acquire);
+            let item = place.item.load(Ordering::Acquire);
+            let hold = self.holds.begin();
+            // Perhaps it is not in the list yet, or not any more.
+            if let Sought::Found(found) = self.seek(order, &hold, |other| other == item) {
+                each(found.item);
+            }
+        }
+    }
+
+    /// All items, of whatever place, when nobody else is left.
+    pub fn drain(&mut self) -> impl Iterator<Item = *mut ()> {
+        let items = self.places.iter().map(|(_, place)| place.item.load(Ordering::Relaxed));
+        items.filter(|item| !item.is_null())
+    }
+
+    fn depth(&self, top: Tagged) -> u32 {
+        // Relaxed: a heuristic.
+        if top.is_empty() { 0 } else { self.places.get(top.index()).depth.load(Ordering::Relaxed) }
+    }
+
+    fn push(&self, stack: &Head, index: u32) -> u32 {
+        let place = self.places.get(index);
+        loop {
+            let top = stack.load();
+            let depth = self.depth(top).wrapping_add(1);
+            // Relaxed: published by the exchange.
+            place.depth.store(depth, Ordering::Relaxed);
+            place.free.store(top.index(), Ordering::Relaxed);
+            if stack.publish(top, index) {
+                return depth;
+            }
+        }
+    }
+}
