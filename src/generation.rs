@@ -75,8 +75,8 @@ impl<K, C> Engine<K, C> {
         );
         // SeqCst: pairs with the fences in `mark_closed` and `reconfigure`.
         fence(Ordering::SeqCst);
-        if maker {
-            // The settings may have changed before a `reconfigure` could find the group.
+        if maker && group.changes != self.desk.changes() {
+            // The settings have changed, perhaps before a `reconfigure` could find the group.
             self.apply_settings(&group);
         }
         group

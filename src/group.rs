@@ -7,6 +7,7 @@ use crate::core::stock::Loan;
 use crate::engine::Engine;
 use crate::limits::Limits;
 use crate::reconfigure::Own;
+use crate::settings::GroupSettings;
 use crate::stats::GroupTally;
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
@@ -26,6 +27,8 @@ pub(crate) struct Members<K> {
     /// For the layer above: the number of the peer's desk there, and one. 0 is none. Advice.
     #[cfg_attr(not(feature = "tokio"), expect(dead_code, reason = "there is no layer above"))]
     pub annex: AtomicU32,
+    /// How often the settings of the pool had been changed when the limits were worked out.
+    pub changes: u64,
     /// Of the key, for the directory.
     pub hash: u64,
     pub key: K,
@@ -36,19 +39,33 @@ const GARBAGE_ALLOWED: u32 = 32;
 
 impl<K> Members<K> {
     /// A group that one connection or handle has entered.
-    pub fn new(key: K, hash: u64, lanes: Loan, limits: Limits, own: Own, roll: Roll) -> Self {
+    fn new(key: K, hash: u64, lanes: Loan, member: Member, terms: GroupTerms) -> Self {
+        let GroupTerms { limits, own, changes } = terms;
         Self {
             lanes,
             limits,
             own,
             garbage: AtomicU32::new(0),
-            roll,
+            roll: Roll::with(member),
             tally: GroupTally::default(),
             configured: AtomicBool::new(false),
             annex: AtomicU32::new(0),
+            changes,
             hash,
             key,
         }
+    }
+
+    /// As [`Members::new`], in the place of a group that has gone: but for the lanes and
+    /// the limits.
+    fn renew(&mut self, key: K, hash: u64, member: Member) {
+        self.garbage = AtomicU32::new(0);
+        self.roll = Roll::with(member);
+        self.tally = GroupTally::default();
+        self.configured = AtomicBool::new(false);
+        self.annex = AtomicU32::new(0);
+        self.hash = hash;
+        self.key = key;
     }
 
     #[inline(always)]
@@ -87,14 +104,40 @@ impl<K, C> Engine<K, C> {
         spare: Option<Arc<Members<K>>>,
     ) -> Arc<Members<K>> {
         let own = self.config.settings_of(&key);
-        let limits = Limits::new(&self.settings.load(), &own);
-        self.tuning.note_min_idle(own.min_idle.unwrap_or(0));
+        let mut spare = spare;
+        if let Some(group) = spare.as_mut().and_then(Arc::get_mut) {
+            group.renew(key, hash, member);
+            group.lanes.freshen(&self.core);
+            let as_before = own.is_none() && group.own.is_none() && group.limits.learned() == 0;
+            if !as_before || group.changes != self.desk.changes() {
+                let GroupTerms { limits, own, changes } = self.group_terms(own);
+                (group.limits, group.own, group.changes) = (limits, own, changes);
+            }
+            self.remind(group);
+            return spare.expect("it was there");
+        }
         let lanes = self.stock.lend(&self.core);
-        let _ = spare;
-        let group = Members::new(key, hash, lanes, limits, Own::new(own), Roll::with(member));
+        let group = Members::new(key, hash, lanes, member, self.group_terms(own));
         self.remind(&group);
         Arc::new(group)
     }
+
+    #[cold]
+    fn group_terms(&self, own: Option<GroupSettings>) -> GroupTerms {
+        // Before the settings are read: these are at least as new.
+        let changes = self.desk.changes();
+        let own = own.unwrap_or_default();
+        let limits = Limits::new(&self.settings.load(), &own);
+        self.tuning.note_min_idle(own.min_idle.unwrap_or(0));
+        GroupTerms { limits, own: Own::new(own), changes }
+    }
+}
+
+/// What a group is given by the settings.
+struct GroupTerms {
+    limits: Limits,
+    own: Own,
+    changes: u64,
 }
 
 impl<K> fmt::Debug for Members<K> {
