@@ -37,14 +37,15 @@ pub(crate) struct Directory<K> {
 }
 
 /// A place of the index with a group that nobody else knows of.
-struct Draft<'a, K> {
-    directory: &'a Directory<K>,
+struct Draft<'a> {
+    index: &'a Index,
+    hold: &'a Hold<'a>,
     place: u32,
 }
 
-impl<K> Drop for Draft<'_, K> {
+impl Drop for Draft<'_> {
     fn drop(&mut self) {
-        self.directory.index.give(self.place);
+        self.index.give(self.hold, self.place);
     }
 }
 
@@ -133,7 +134,7 @@ impl<K> Directory<K> {
         let order = Index::order_of(hash);
         let hold = self.index.holds.begin();
         let mut create = Some(create);
-        let mut draft: Option<Draft<'_, K>> = None;
+        let mut draft: Option<Draft<'_>> = None;
         loop {
             let gap = match self.seek(hash, key, &hold) {
                 Sought::Gap(gap) => gap,
@@ -151,7 +152,7 @@ impl<K> Directory<K> {
             if draft.is_none()
                 && let Some(create) = create.take()
             {
-                draft = Some(self.draft(order, |spare| create(hash, spare)));
+                draft = Some(self.draft(order, &hold, |spare| create(hash, spare)));
             }
             let place = draft.as_ref().expect("it was made above").place;
             // SAFETY: the draft has it until it is linked.
@@ -168,13 +169,14 @@ impl<K> Directory<K> {
     }
 
     /// A new group in a place of its own.
-    fn draft(
-        &self,
+    fn draft<'a>(
+        &'a self,
         order: u64,
+        hold: &'a Hold<'a>,
         create: impl FnOnce(Option<Arc<Members<K>>>) -> Arc<Members<K>>,
-    ) -> Draft<'_, K> {
-        let place = self.index.take().expect("there are more places than connections");
-        let draft = Draft { directory: self, place };
+    ) -> Draft<'a> {
+        let place = self.index.take(hold).expect("there are more places than connections");
+        let draft = Draft { index: &self.index, hold, place };
         let spare = self.index.item(place);
         self.index.fill(place, std::ptr::null_mut(), order);
         // SAFETY: the place was nobody's, and so is what it had, which is taken once.
@@ -201,31 +203,30 @@ impl<K> Directory<K> {
 
     fn take_out(&self, order: u64, hold: &Hold<'_>, found: &Found) -> bool {
         let Some(place) = self.index.take_out(order, hold, found) else { return false };
-        if self.index.leave(place) >= LIMBO_MAX {
-            self.reclaim(SPARES_MAX);
+        if self.index.leave(hold, place) >= LIMBO_MAX {
+            self.reclaim(hold);
         }
         true
     }
 
-    /// Frees the groups in limbo that nobody holds, but for those that may be used again.
-    /// Drops keys.
+    /// Frees the groups that this thread has taken out and that nobody holds, but for those
+    /// that may be used again.
     #[cold]
     #[inline(never)]
-    fn reclaim(&self, spares_max: u32) {
-        self.index.reclaim(|place| {
-            let draft = Draft { directory: self, place };
-            let spare = self.index.spared() < spares_max;
-            // SAFETY: it was taken out, and nobody holds it (X3): taken once.
-            let mut group = unsafe { into_group::<K>(self.index.item(place)) };
-            if spare && Arc::get_mut(&mut group).is_some() {
-                // It stays where it is.
-                let _ = ManuallyDrop::new(group);
-            } else {
+    fn reclaim(&self, hold: &Hold<'_>) {
+        let mut surplus = Vec::new();
+        self.index.reclaim(hold, |place| {
+            // SAFETY: it was taken out, and nobody holds it (X3).
+            let group = unsafe { group_of::<K>(self.index.item(place)) };
+            // Whoever has the group still has a reference of its own.
+            if Arc::strong_count(&group) > 1 || hold.row.spares.len() >= SPARES_MAX {
+                surplus.push(ManuallyDrop::into_inner(group));
                 self.index.fill(place, std::ptr::null_mut(), 0);
-                drop(draft);
-                drop(group);
             }
+            self.index.give(hold, place);
         });
+        // Not sooner: the keys are the user's, whose code may come back here.
+        drop(surplus);
     }
 
     /// Calls `each` with every group that is there when its turn comes.

@@ -12,20 +12,25 @@
 //! * **O1** A word is written by the thread whose row it is in, and read by all others
 //!   through a read-modify-write.
 //! * **O2** A row has one thread at a time: numbers are given to threads once, until they
-//!   end.
+//!   end. So what is in a row beside those words needs no read-modify-write.
 
 use crate::core::arena::Arena;
+use crate::core::tagged::NIL;
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering, overwrite};
 
 /// How many items a thread may hold at once before it needs a second number.
-const PLACES: usize = if cfg!(slabpool_loom) { 1 } else { 7 };
+const PLACES: usize = if cfg!(slabpool_loom) { 1 } else { 5 };
 const NOTHING: u64 = 0;
 
 /// What one thread holds.
 #[derive(Debug)]
 #[cfg_attr(not(slabpool_loom), repr(align(64)))]
-struct Row {
+pub struct Row {
     places: [AtomicU64; PLACES],
+    /// What it has taken out, and perhaps is held.
+    pub limbo: Pile,
+    /// What it has taken out, and is held no more.
+    pub spares: Pile,
     /// Whether `Holds::reach` has this row.
     known: AtomicBool,
 }
@@ -34,8 +39,60 @@ impl Default for Row {
     fn default() -> Self {
         Self {
             places: std::array::from_fn(|_| AtomicU64::new(NOTHING)),
+            limbo: Pile::default(),
+            spares: Pile::default(),
             known: AtomicBool::new(false),
         }
+    }
+}
+
+/// A stack of numbers that is in a row: touched by one thread at a time (O2), so that all
+/// accesses are Relaxed. The links are where the numbers are from.
+#[derive(Debug)]
+pub struct Pile {
+    top: AtomicU32,
+    count: AtomicU32,
+}
+
+impl Default for Pile {
+    fn default() -> Self {
+        Self { top: AtomicU32::new(NIL), count: AtomicU32::new(0) }
+    }
+}
+
+impl Pile {
+    /// Puts a number on top, and returns how many there are.
+    pub fn push(&self, number: u32, link: &AtomicU32) -> u32 {
+        link.store(self.top.load(Ordering::Relaxed), Ordering::Relaxed);
+        let count = self.len() + 1;
+        self.set(number, count);
+        count
+    }
+
+    /// Takes the number on top.
+    pub fn pop<'a>(&self, link_of: impl FnOnce(u32) -> &'a AtomicU32) -> Option<u32> {
+        let top = self.top.load(Ordering::Relaxed);
+        (top != NIL).then(|| {
+            self.set(link_of(top).load(Ordering::Relaxed), self.len() - 1);
+            top
+        })
+    }
+
+    /// Moves all that is here to a pile that is the caller's.
+    pub fn take_all(&self) -> Self {
+        let all = Self::default();
+        all.set(self.top.load(Ordering::Relaxed), self.len());
+        self.set(NIL, 0);
+        all
+    }
+
+    pub fn len(&self) -> u32 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, top: u32, count: u32) {
+        self.top.store(top, Ordering::Relaxed);
+        self.count.store(count, Ordering::Relaxed);
     }
 }
 
@@ -50,6 +107,7 @@ pub struct Holds {
 /// The right to hold one item at a time. Lets go when it is dropped.
 #[derive(Debug)]
 pub struct Hold<'a> {
+    pub row: &'a Row,
     place: &'a AtomicU64,
     /// A number that is given back with it.
     lent: Option<u32>,
@@ -68,21 +126,22 @@ impl Holds {
             // Relaxed, here and below: written by this thread, or by one before it, whose
             // number this was (O2).
             .filter(|row| row.known.load(Ordering::Relaxed))
-            .and_then(free_place)
-            .map_or_else(|| self.begin_slowly(), |place| Hold { place, lent: None })
+            .and_then(|row| Hold::within(row, None))
+            .unwrap_or_else(|| self.begin_slowly())
     }
 
     /// The first time that a thread comes here, and when it holds much.
     #[cold]
     #[inline(never)]
     fn begin_slowly(&self) -> Hold<'_> {
-        if let Some(place) = numbers::own().and_then(|number| free_place(self.know(number))) {
-            return Hold { place, lent: None };
+        let own = numbers::own().and_then(|number| Hold::within(self.know(number), None));
+        if let Some(hold) = own {
+            return hold;
         }
         // The thread is ending, or holds all that its row has places for.
         let number = numbers::take();
-        let place = free_place(self.know(number)).expect("whoever gave it back held nothing");
-        Hold { place, lent: Some(number) }
+        let hold = Hold::within(self.know(number), Some(number));
+        hold.expect("whoever gave it back held nothing")
     }
 
     /// The row of a thread, in use from now on.
@@ -116,13 +175,14 @@ impl Holds {
     }
 }
 
-#[inline(always)]
-fn free_place(row: &Row) -> Option<&AtomicU64> {
-    // Relaxed: written by this thread alone (O1, O2).
-    row.places.iter().find(|place| place.load(Ordering::Relaxed) == NOTHING)
-}
+impl<'a> Hold<'a> {
+    #[inline(always)]
+    fn within(row: &'a Row, lent: Option<u32>) -> Option<Self> {
+        // Relaxed: written by this thread alone (O1, O2).
+        let place = row.places.iter().find(|place| place.load(Ordering::Relaxed) == NOTHING)?;
+        Some(Self { row, place, lent })
+    }
 
-impl Hold<'_> {
     /// Holds an item from now on, instead of what was held before. The caller looks
     /// whether it is still there after that.
     #[inline(always)]

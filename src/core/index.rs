@@ -39,7 +39,7 @@
 
 use crate::core::arena::{Arena, FIRST, Record};
 use crate::core::hold::{Hold, Holds};
-use crate::core::tagged::{Head, NIL as NONE, Tagged};
+use crate::core::tagged::NIL as NONE;
 use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering, overwrite};
 
 /// Doors in the first level; at least as many as in the first chunk of an arena.
@@ -90,8 +90,6 @@ pub struct Place {
     item: AtomicPtr<()>,
     /// The next in a stack of places that are not in the list.
     free: AtomicU32,
-    /// How many are below it there.
-    depth: AtomicU32,
 }
 
 impl Default for Place {
@@ -101,7 +99,6 @@ impl Default for Place {
             order: AtomicU64::new(0),
             item: AtomicPtr::new(std::ptr::null_mut()),
             free: AtomicU32::new(NONE),
-            depth: AtomicU32::new(0),
         }
     }
 }
@@ -166,10 +163,6 @@ pub struct Index {
     places: Arena<Place>,
     level: AtomicU32,
     pub holds: Holds,
-    /// Places that were taken out of the list, with items that may be held still.
-    limbo: Head,
-    /// Places with items to be used again.
-    spares: Head,
 }
 
 impl Index {
@@ -179,8 +172,6 @@ impl Index {
             places: Arena::new(),
             level: AtomicU32::new(FIRST_LEVEL),
             holds: Holds::new(),
-            limbo: Head::new(),
-            spares: Head::new(),
         };
         index.doors.cover((1 << FIRST_LEVEL) - FIRST);
         let end = 2 << FIRST_LEVEL;
@@ -427,18 +418,8 @@ impl Index {
     }
 
     /// A place that is the caller's: with an item that was spared, or with none.
-    pub fn take(&self) -> Option<u32> {
-        loop {
-            let top = self.spares.load();
-            if top.is_empty() {
-                return self.places.take();
-            }
-            // Relaxed: if the place was taken meanwhile, `unlink` fails.
-            let below = self.places.get(top.index()).free.load(Ordering::Relaxed);
-            if self.spares.unlink(top, below) {
-                return Some(top.index());
-            }
-        }
+    pub fn take(&self, hold: &Hold<'_>) -> Option<u32> {
+        hold.row.spares.pop(|place| &self.places.get(place).free).or_else(|| self.places.take())
     }
 
     /// The item of a place that is the caller's. Null is none.
@@ -455,41 +436,31 @@ impl Index {
         place.item.store(item, Ordering::Release);
     }
 
-    /// Gives back a place that is the caller's and nobody's item, with or without one.
-    pub fn give(&self, place: u32) {
+    /// Gives back a place that is the caller's, with or without an item that nobody holds.
+    /// Returns how many are spared by this thread.
+    pub fn give(&self, hold: &Hold<'_>, place: u32) -> u32 {
         if self.item(place).is_null() {
             self.places.give(place);
+            hold.row.spares.len()
         } else {
-            self.push(&self.spares, place);
+            hold.row.spares.push(place, &self.places.get(place).free)
         }
     }
 
-    /// How many items are spared; about.
-    pub fn spared(&self) -> u32 {
-        self.depth(self.spares.load())
+    /// Leaves a place that was taken out until nobody holds its item. Returns how many of
+    /// this thread wait so.
+    pub fn leave(&self, hold: &Hold<'_>, place: u32) -> u32 {
+        hold.row.limbo.push(place, &self.places.get(place).free)
     }
 
-    /// Leaves a place that was taken out until nobody holds its item. Returns how many wait
-    /// so; about.
-    pub fn leave(&self, place: u32) -> u32 {
-        self.push(&self.limbo, place)
-    }
-
-    /// Calls `each` with every place that was left and whose item nobody holds: it is the
-    /// closure's.
-    pub fn reclaim(&self, mut each: impl FnMut(u32)) {
-        let mut next = self.limbo.detach();
-        if next == NONE {
-            return;
-        }
-        // After the limbo was emptied, so that all that was in it was taken out before.
+    /// Calls `each` with every place that this thread has left and whose item nobody holds:
+    /// it is the closure's.
+    pub fn reclaim(&self, hold: &Hold<'_>, mut each: impl FnMut(u32)) {
+        let limbo = hold.row.limbo.take_all();
         let held = self.holds.all();
-        while next != NONE {
-            let place = next;
-            // Relaxed: whoever has detached it owns it, and has acquired it by that.
-            next = self.places.get(place).free.load(Ordering::Relaxed);
+        while let Some(place) = limbo.pop(|place| &self.places.get(place).free) {
             if held.binary_search(&(self.item(place) as u64)).is_ok() {
-                self.push(&self.limbo, place);
+                self.leave(hold, place);
             } else {
                 each(place);
             }
@@ -517,24 +488,5 @@ impl Index {
     pub fn drain(&mut self) -> impl Iterator<Item = *mut ()> {
         let items = self.places.iter().map(|(_, place)| place.item.load(Ordering::Relaxed));
         items.filter(|item| !item.is_null())
-    }
-
-    fn depth(&self, top: Tagged) -> u32 {
-        // Relaxed: a heuristic.
-        if top.is_empty() { 0 } else { self.places.get(top.index()).depth.load(Ordering::Relaxed) }
-    }
-
-    fn push(&self, stack: &Head, index: u32) -> u32 {
-        let place = self.places.get(index);
-        loop {
-            let top = stack.load();
-            let depth = self.depth(top).wrapping_add(1);
-            // Relaxed: published by the exchange.
-            place.depth.store(depth, Ordering::Relaxed);
-            place.free.store(top.index(), Ordering::Relaxed);
-            if stack.publish(top, index) {
-                return depth;
-            }
-        }
     }
 }
