@@ -107,7 +107,7 @@ impl<K, C> Engine<K, C> {
         let mut spare = spare;
         if let Some(group) = spare.as_mut().and_then(Arc::get_mut) {
             group.renew(key, hash, member);
-            group.lanes.freshen(&self.core);
+            debug_assert!(!group.lanes.era.is_draining(), "that would have kept the group");
             let as_before = own.is_none() && group.own.is_none() && group.limits.learned() == 0;
             if !as_before || group.changes != self.desk.changes() {
                 let GroupTerms { limits, own, changes } = self.group_terms(own);

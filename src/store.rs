@@ -1,14 +1,15 @@
 //! Where the connections are: a sharded slab, indexed by token.
 //!
-//! A record is pinned from its insertion to its removal by a guard of the slab
-//! that is forgotten and made good later. So its address stays valid, and a get
-//! follows a plain pointer and pays none of the slab's reference counting. Those
-//! who come with a token go through the slab.
+//! A record stays where it was put until it is removed, which its owner alone does: a slab
+//! allocates pages, and neither moves nor frees them. So a get follows a plain pointer and
+//! pays none of the slab's reference counting. Those who come with a token go through the
+//! slab, and hold the record by a guard: if it is removed meanwhile, the slab keeps it for
+//! as long as they do.
 
 use std::fmt;
-use std::mem::{self, MaybeUninit};
+use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 use std::sync::Arc;
 
 use sharded_slab::{Config, Entry, Slab};
@@ -129,7 +130,7 @@ pub(crate) struct Store<T> {
     step: Step,
 }
 
-/// The pin on a record, by whoever must make it good.
+/// Where a record is, for whoever removes it.
 pub(crate) struct Place<T> {
     pub key: usize,
     pub record: NonNull<T>,
@@ -140,17 +141,15 @@ impl<T> Store<T> {
         Self { slab: Slab::new_with_config::<Layout>(), step: Step::new() }
     }
 
-    /// Puts in what `make` makes of its key, pinned. `None`, with `make` not
+    /// Puts in what `make` makes of its key. `None`, with `make` not
     /// called, if this thread has no shard.
     pub fn insert(&self, make: impl FnOnce(usize) -> T) -> Option<Place<T>> {
         // The slab panics for a thread beyond its limit, before it does anything.
         let vacant = catch_unwind(AssertUnwindSafe(|| self.slab.vacant_entry())).ok()??;
         let key = vacant.key();
         vacant.insert(make(key));
-        let pin = self.slab.get(key).expect("nobody else knows this key yet");
-        let record = NonNull::from(&*pin);
-        // Made good in `remove`.
-        mem::forget(pin);
+        let guard = self.slab.get(key).expect("nobody else knows this key yet");
+        let record = NonNull::from(&*guard);
         Some(Place { key, record })
     }
 
@@ -160,7 +159,7 @@ impl<T> Store<T> {
         self.slab.get(key)
     }
 
-    /// Unpins and removes a record. Its memory is used again when the last guard
+    /// Removes a record. Its memory is used again when the last guard
     /// that others hold has gone.
     ///
     /// # Safety
@@ -169,18 +168,10 @@ impl<T> Store<T> {
     /// the record afterwards.
     pub unsafe fn remove(&self, key: usize) {
         self.step.observe();
-        let removed = catch_unwind(AssertUnwindSafe(|| {
-            let Some(guard) = self.slab.get(key) else { return };
-            // SAFETY: a guard is the slab, the slot and the key: this copy is, bit
-            // for bit, the pin that `insert` forgot (R1), and stands for it.
-            let pin = unsafe { ptr::read(&guard) };
-            self.slab.remove(key);
-            drop(guard);
-            drop(pin);
-        }));
         // The slab panics for a thread beyond twice its limit. The slot is lost,
         // the connection was taken out before.
-        debug_assert!(removed.is_ok(), "the slab could not remove {key:#x}");
+        let removed = catch_unwind(AssertUnwindSafe(|| self.slab.remove(key)));
+        debug_assert!(matches!(removed, Ok(true)), "the slab could not remove {key:#x}");
     }
 }
 

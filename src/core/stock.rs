@@ -44,7 +44,9 @@ impl Stock {
             Place(NonNull::from(Box::leak(lanes)))
         });
         let loan = Loan { place, stock: Arc::clone(self) };
-        loan.freshen(core);
+        debug_assert!(!loan.era.is_draining(), "that would have kept the group");
+        // Void tickets that were pushed too late.
+        loan.clear(core);
         loan
     }
 }
@@ -75,12 +77,6 @@ pub struct Loan {
 }
 
 impl Loan {
-    /// Makes the lanes ready for another group.
-    pub fn freshen(&self, core: &Core) {
-        debug_assert!(!self.era.is_draining(), "that would have kept the group");
-        self.clear(core);
-    }
-
     /// Throws away the tickets of a group that has gone, all of them void. Some may be
     /// pushed later still.
     pub fn clear(&self, core: &Core) {
