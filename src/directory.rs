@@ -12,7 +12,6 @@ use std::hash::Hash;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ahash::RandomState;
 
@@ -30,8 +29,6 @@ const SPARES_MAX: u32 = 64;
 pub(crate) struct Directory<K> {
     hasher: RandomState,
     index: Index,
-    /// Groups that are not retired.
-    count: AtomicUsize,
     /// The items of the index are `Arc`s, as pointers.
     items: PhantomData<Arc<Members<K>>>,
 }
@@ -54,7 +51,6 @@ impl<K> Directory<K> {
         Self {
             hasher: hasher(),
             index: Index::new(),
-            count: AtomicUsize::new(0),
             items: PhantomData,
         }
     }
@@ -142,6 +138,7 @@ impl<K> Directory<K> {
                     // SAFETY: held (X3).
                     let group = unsafe { group_of(found.item) };
                     if enter(&group) {
+                        hold.meet();
                         return Arc::clone(&group);
                     }
                     self.take_out(order, &hold, &found);
@@ -158,11 +155,9 @@ impl<K> Directory<K> {
             // SAFETY: the draft has it until it is linked.
             let group = unsafe { group_of(self.index.item(place)) };
             let group = Arc::clone(&group);
-            if self.index.link(gap, place) {
+            if self.index.link(&hold, gap, place) {
                 std::mem::forget(draft);
-                // Relaxed: a number.
-                let count = self.count.fetch_add(1, Ordering::Relaxed) + 1;
-                self.index.grow_for(count);
+                hold.meet();
                 return group;
             }
         }
@@ -188,8 +183,6 @@ impl<K> Directory<K> {
 
     /// Takes out a group that the caller has retired.
     pub fn remove(&self, group: &Arc<Members<K>>) {
-        // Relaxed: a number.
-        self.count.fetch_sub(1, Ordering::Relaxed);
         let order = Index::order_of(group.hash);
         let wanted = Arc::as_ptr(group).cast_mut().cast();
         let hold = self.index.holds.begin();
@@ -238,9 +231,15 @@ impl<K> Directory<K> {
         });
     }
 
-    /// The number of groups that are not retired.
+    /// For whoever has changed something that holds for all groups: those who enter a group
+    /// from now on see the change, and `for_each` finds the groups of the others.
+    pub fn meet(&self) {
+        self.index.holds.meet();
+    }
+
+    /// The number of groups: exact at rest.
     pub fn len(&self) -> usize {
-        self.count.load(Ordering::Relaxed)
+        self.index.holds.balance()
     }
 }
 

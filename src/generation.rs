@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::engine::Engine;
 use crate::group::{Member, Members};
-use crate::sync::{Ordering, fence};
+use crate::sync::Ordering;
 
 impl<K, C> Engine<K, C> {
     /// The pool's own generation.
@@ -51,9 +51,9 @@ impl<K, C> Engine<K, C> {
         self.closed.store(true, Ordering::Relaxed);
         // Release: pairs with the Acquire in `open_generation`.
         self.generation.fetch_add(1, Ordering::Release);
-        // SeqCst: pairs with the fence in `join`. Either the insertion sees the
-        // new generation, or the caller finds its group in the directory.
-        fence(Ordering::SeqCst);
+        // Either an insertion sees the new generation, since it has entered its group after
+        // this, or the caller finds that group in the directory.
+        self.directory.meet();
         // No permit from now on: those that are out are all that there will be.
         self.capacity.close();
     }
@@ -73,8 +73,6 @@ impl<K, C> Engine<K, C> {
                 self.new_group(key.to_owned(), hash, member, spare)
             },
         );
-        // SeqCst: pairs with the fences in `mark_closed` and `reconfigure`.
-        fence(Ordering::SeqCst);
         if maker && group.changes != self.desk.changes() {
             // The settings have changed, perhaps before a `reconfigure` could find the group.
             self.apply_settings(&group);

@@ -200,6 +200,13 @@ impl Roll {
     /// directory.
     #[must_use = "a retired group must leave the directory"]
     pub fn leave(&self, member: Member) -> bool {
+        // Relaxed: a guess, so that the last one needs one step. Acquire: whoever retires the
+        // group comes after all who left it before. Relaxed on failure: looks again below.
+        let alone = self.0.load(Ordering::Relaxed) == member.one();
+        let (acquire, relaxed) = (Ordering::Acquire, Ordering::Relaxed);
+        if alone && self.0.compare_exchange(member.one(), RETIRED, acquire, relaxed).is_ok() {
+            return true;
+        }
         // AcqRel: whoever retires the group comes after all who left it before.
         let before = self.0.fetch_sub(member.one(), Ordering::AcqRel);
         debug_assert_eq!(before & RETIRED, 0, "nobody is in a retired group");

@@ -156,9 +156,9 @@ impl<K, C> Engine<K, C> {
         // From here on others may change them again. What follows looks for itself what
         // they are.
         drop(turn);
-        // SeqCst: pairs with the fence in `join`. Either whoever makes a group sees the
-        // change once it is in the directory, or it is found here.
-        fence(Ordering::SeqCst);
+        // Either whoever makes a group sees the change once it is in the directory, or it is
+        // found here.
+        self.directory.meet();
         self.directory.for_each(|group| self.apply_settings(group));
         self.shrink(usize::MAX);
         // The capacity may have been raised.

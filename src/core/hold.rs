@@ -1,47 +1,52 @@
 //! What threads hold on to for a moment, so that nobody takes it away meanwhile.
 //!
 //! A reader finds an item, says that it holds it, and then looks whether the item is still
-//! there. Whoever takes an item out looks at what is held after that. Both exchange the
-//! same word, so that one of the two sees the other: the reader that the item is gone, or
-//! the other that it is held.
+//! there. Whoever takes an item out looks at what is held after that. In between both
+//! change the *turn* of the reader's row, so that one of the two sees the other: the reader
+//! that the item is gone, or the other that it is held.
 //!
-//! Each thread has a row of words of its own, so that readers do not meet.
+//! Each thread has a row of its own, so that readers do not meet.
 //!
 //! # Invariants
 //!
-//! * **O1** A word is written by the thread whose row it is in, and read by all others
-//!   through a read-modify-write.
+//! * **O1** A turn is changed by read-modify-writes alone, so that of any two the later one
+//!   sees what came before the earlier one. The rest of a row is written by its thread alone.
 //! * **O2** A row has one thread at a time: numbers are given to threads once, until they
 //!   end. So what is in a row beside those words needs no read-modify-write.
 
 use crate::core::arena::Arena;
 use crate::core::tagged::NIL;
-use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering, overwrite};
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// How many items a thread may hold at once before it needs a second number.
-const PLACES: usize = if cfg!(slabpool_loom) { 1 } else { 5 };
+const PLACES: usize = if cfg!(slabpool_loom) { 1 } else { 4 };
 const NOTHING: u64 = 0;
 
 /// What one thread holds.
 #[derive(Debug)]
 #[cfg_attr(not(slabpool_loom), repr(align(64)))]
 pub struct Row {
+    turn: AtomicU32,
+    /// Whether `Holds::reach` has this row.
+    known: AtomicBool,
     places: [AtomicU64; PLACES],
     /// What it has taken out, and perhaps is held.
     pub limbo: Pile,
     /// What it has taken out, and is held no more.
     pub spares: Pile,
-    /// Whether `Holds::reach` has this row.
-    known: AtomicBool,
+    /// How many items it has put in, less those that it has taken out.
+    balance: AtomicU64,
 }
 
 impl Default for Row {
     fn default() -> Self {
         Self {
+            turn: AtomicU32::new(0),
+            known: AtomicBool::new(false),
             places: std::array::from_fn(|_| AtomicU64::new(NOTHING)),
             limbo: Pile::default(),
             spares: Pile::default(),
-            known: AtomicBool::new(false),
+            balance: AtomicU64::new(0),
         }
     }
 }
@@ -149,7 +154,7 @@ impl Holds {
         self.rows.cover(number);
         let row = self.rows.get(number);
         if !row.known.load(Ordering::Relaxed) {
-            // AcqRel: pairs with `all`. Whoever looks at what is held finds this row, or
+            // AcqRel: pairs with `rows`. Whoever looks at what is held finds this row, or
             // this thread sees what was taken out before.
             self.reach.fetch_max(number + 1, Ordering::AcqRel);
             row.known.store(true, Ordering::Relaxed);
@@ -160,18 +165,50 @@ impl Holds {
     /// All that is held, in order: of what was taken out before, nothing else is in use,
     /// nor will be.
     pub fn all(&self) -> Vec<u64> {
-        // Read-modify-writes, so that they come before or after those of readers: if
-        // before, the reader sees what was taken out (Release, AcqRel in `keep`); if after,
-        // this finds what the reader holds, or that it has let go (Acquire).
-        let reach = self.reach.fetch_add(0, Ordering::AcqRel);
-        let mut held: Vec<u64> = (0..reach)
-            .filter_map(|number| self.rows.find(number))
-            .flat_map(|row| &row.places)
-            .map(|place| place.fetch_add(0, Ordering::AcqRel))
-            .filter(|&item| item != NOTHING)
-            .collect();
+        let rows = self.rows().inspect(|row| row.pass());
+        // Acquire: pairs with the drop of a `Hold`: what was held is not used any more.
+        let held = rows.flat_map(|row| &row.places).map(|place| place.load(Ordering::Acquire));
+        let mut held: Vec<u64> = held.filter(|&item| item != NOTHING).collect();
         held.sort_unstable();
         held
+    }
+
+    /// For whoever has changed something that others look at when they have put an item
+    /// in: they see the change, or the caller finds the item from here on.
+    pub fn meet(&self) {
+        self.rows().for_each(Row::pass);
+    }
+
+    /// The sum of all balances: exact at rest.
+    pub fn balance(&self) -> usize {
+        // Relaxed: a number.
+        let balances = self.rows().map(|row| row.balance.load(Ordering::Relaxed));
+        let sum = balances.fold(0, u64::wrapping_add);
+        // Of two threads, one may be seen to take out what the other put in unseen.
+        (sum as i64).max(0) as usize
+    }
+
+    /// The rows of all who hold something, or did.
+    fn rows(&self) -> impl Iterator<Item = &Row> {
+        // AcqRel: pairs with `know`.
+        let reach = self.reach.fetch_add(0, Ordering::AcqRel);
+        (0..reach).filter_map(|number| self.rows.find(number))
+    }
+}
+
+impl Row {
+    /// Comes before or after everybody else who does so (O1).
+    #[inline(always)]
+    fn pass(&self) {
+        // AcqRel: pairs with itself.
+        self.turn.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Counts items that were put in, or taken out.
+    pub fn count(&self, items: i32) {
+        // Relaxed: written by one thread at a time (O2).
+        let balance = self.balance.load(Ordering::Relaxed);
+        self.balance.store(balance.wrapping_add_signed(items.into()), Ordering::Relaxed);
     }
 }
 
@@ -187,8 +224,14 @@ impl<'a> Hold<'a> {
     /// whether it is still there after that.
     #[inline(always)]
     pub fn keep(&self, item: u64) {
-        // AcqRel: pairs with `Holds::all`.
-        self.place.swap(item, Ordering::AcqRel);
+        // Relaxed: published by the turn.
+        self.place.store(item, Ordering::Relaxed);
+        self.row.pass();
+    }
+
+    /// For whoever has put an item in, or found one: see [`Holds::meet`].
+    pub fn meet(&self) {
+        self.row.pass();
     }
 }
 
@@ -196,7 +239,7 @@ impl Drop for Hold<'_> {
     #[inline(always)]
     fn drop(&mut self) {
         // Release: pairs with `Holds::all`: what was held is not used any more.
-        overwrite(self.place, NOTHING, Ordering::Release);
+        self.place.store(NOTHING, Ordering::Release);
         if let Some(number) = self.lent {
             numbers::give(number);
         }

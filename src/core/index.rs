@@ -319,12 +319,17 @@ impl Index {
 
     /// Puts a place into the list, which the caller owns. False if the list was changed
     /// there, by something alike perhaps.
-    pub fn link(&self, gap: Gap, place: u32) -> bool {
+    pub fn link(&self, hold: &Hold<'_>, gap: Gap, place: u32) -> bool {
         let word = &self.places.get(place).next;
         // Relaxed: the place is the caller's, and published by the exchange.
         let own = Word(word.load(Ordering::Relaxed) & !GONE);
         overwrite(word, own.to(gap.word.node()).0, Ordering::Relaxed);
-        self.exchange(gap, gap.word.to(place))
+        let linked = self.exchange(gap, gap.word.to(place));
+        if linked {
+            hold.row.count(1);
+            self.grow_if_full();
+        }
+        linked
     }
 
     /// Takes out what was found. `None` if somebody else does, or it has changed: the caller
@@ -338,6 +343,7 @@ impl Index {
             // Whoever passes there takes it out. If nobody has, this does.
             self.seek(order, hold, |_| false);
         }
+        hold.row.count(-1);
         Some(found.place)
     }
 
@@ -389,12 +395,12 @@ impl Index {
         }
     }
 
-    /// Goes on to the next level if `count` items are many for this one.
+    /// Goes on to the next level if there are more places than doors.
     #[inline]
-    pub fn grow_for(&self, count: usize) {
+    fn grow_if_full(&self) {
         let level = self.level();
-        let enough = if cfg!(slabpool_loom) { level as usize - 1 } else { 1 << level };
-        if count > enough && level < LAST_LEVEL {
+        let enough = if cfg!(slabpool_loom) { level - 1 } else { 1 << level };
+        if self.places.high_water() > enough && level < LAST_LEVEL {
             self.grow(level);
         }
     }

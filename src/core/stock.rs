@@ -80,7 +80,7 @@ impl Loan {
     /// Throws away the tickets of a group that has gone, all of them void. Some may be
     /// pushed later still.
     pub fn clear(&self, core: &Core) {
-        if !self.were_bare() {
+        if self.all().any(|lane| lane.emptiness().is_none()) {
             self.drain(core, |_| {});
         }
     }
