@@ -166,7 +166,7 @@ impl<K> Directory<K> {
     /// A new group in a place of its own.
     fn draft<'a>(
         &'a self,
-        order: u64,
+        order: u32,
         hold: &'a Hold<'a>,
         create: impl FnOnce(Option<Arc<Members<K>>>) -> Arc<Members<K>>,
     ) -> Draft<'a> {
@@ -187,14 +187,14 @@ impl<K> Directory<K> {
         let wanted = Arc::as_ptr(group).cast_mut().cast();
         let hold = self.index.holds.begin();
         // None: replaced by its successor, or about to be.
-        while let Sought::Found(found) = self.index.seek(order, &hold, |item| item == wanted) {
+        while let Sought::Found(found) = self.index.seek_item(order, wanted) {
             if self.take_out(order, &hold, &found) {
                 return;
             }
         }
     }
 
-    fn take_out(&self, order: u64, hold: &Hold<'_>, found: &Found) -> bool {
+    fn take_out(&self, order: u32, hold: &Hold<'_>, found: &Found) -> bool {
         let Some(place) = self.index.take_out(order, hold, found) else { return false };
         if self.index.leave(hold, place) >= LIMBO_MAX {
             self.reclaim(hold);

@@ -28,7 +28,7 @@ pub(crate) struct Members<K> {
     #[cfg_attr(not(feature = "tokio"), expect(dead_code, reason = "there is no layer above"))]
     pub annex: AtomicU32,
     /// How often the settings of the pool had been changed when the limits were worked out.
-    pub changes: u64,
+    pub changes: u32,
     /// Of the key, for the directory.
     pub hash: u64,
     pub key: K,
@@ -137,7 +137,7 @@ impl<K, C> Engine<K, C> {
 struct GroupTerms {
     limits: Limits,
     own: Own,
-    changes: u64,
+    changes: u32,
 }
 
 impl<K> fmt::Debug for Members<K> {

@@ -20,7 +20,7 @@ use crate::group::{Member, Members};
 use crate::pool::Pool;
 use crate::settings::{GroupSettings, Settings};
 use crate::sync::{
-    AtomicU64, Condvar, Mutex, MutexGuard, Ordering, Step, ThreadId, current_thread, fence,
+    AtomicU32, Condvar, Mutex, MutexGuard, Ordering, Step, ThreadId, current_thread, fence,
 };
 
 impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Pool<K, C> {
@@ -73,7 +73,7 @@ pub(crate) struct Desk {
     /// For the settings of groups. Held for some steps, and while no other code runs.
     groups: Mutex<()>,
     /// How often the settings of the pool were changed.
-    changes: AtomicU64,
+    changes: AtomicU32,
     step: Step,
 }
 
@@ -83,14 +83,14 @@ impl Desk {
             holder: Mutex::new(None),
             free: Condvar::new(),
             groups: Mutex::new(()),
-            changes: AtomicU64::new(0),
+            changes: AtomicU32::new(0),
             step: Step::new(),
         }
     }
 
     /// How often the settings of the pool were changed: those that are read after this are
     /// at least as new.
-    pub fn changes(&self) -> u64 {
+    pub fn changes(&self) -> u32 {
         // Acquire: pairs with the Release in `reconfigure_and`.
         self.changes.load(Ordering::Acquire)
     }

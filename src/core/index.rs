@@ -86,7 +86,7 @@ impl Word {
 #[derive(Debug)]
 pub struct Place {
     next: AtomicU64,
-    order: AtomicU64,
+    order: AtomicU32,
     item: AtomicPtr<()>,
     /// The next in a stack of places that are not in the list.
     free: AtomicU32,
@@ -96,7 +96,7 @@ impl Default for Place {
     fn default() -> Self {
         Self {
             next: AtomicU64::new(GONE | u64::from(NIL)),
-            order: AtomicU64::new(0),
+            order: AtomicU32::new(0),
             item: AtomicPtr::new(std::ptr::null_mut()),
             free: AtomicU32::new(NONE),
         }
@@ -206,10 +206,10 @@ impl Index {
         word.compare_exchange(gap.word.0, next.0, Ordering::Release, Ordering::Relaxed).is_ok()
     }
 
-    /// The number of a hash's door in a level.
+    /// The number of an order's door in a level.
     #[inline(always)]
-    fn door_of(hash: u64, level: u32) -> u32 {
-        1 << level | (hash >> (u64::BITS - level)) as u32
+    fn door_of(order: u32, level: u32) -> u32 {
+        1 << level | order >> (u32::BITS - level)
     }
 
     /// The door to begin at: this one, or the next one before it that is open.
@@ -227,22 +227,43 @@ impl Index {
 
     /// Where a hash stands in the list, after the doors that begin with it.
     #[inline(always)]
-    pub fn order_of(hash: u64) -> u64 {
+    pub fn order_of(hash: u64) -> u32 {
         // In models all begin at one door.
-        (if cfg!(slabpool_loom) { hash >> FIRST_LEVEL } else { hash }) | 1
+        const USED: u32 = if cfg!(slabpool_loom) { FIRST_LEVEL } else { 0 };
+        (hash >> (u32::BITS + USED)) as u32 | 1
     }
 
-    /// Where a door stands in the list: by its first hash, and those of later levels after
-    /// it.
-    fn order_of_door(number: u32) -> u64 {
-        u64::from(number) << number.leading_zeros() << 33
+    /// Where a door stands in the list: by the first order that begins with it, and before
+    /// those of later levels.
+    fn order_of_door(number: u32) -> u32 {
+        number << number.leading_zeros() << 1
     }
 
     /// Looks for an item of this order to which `is_it` says yes. What is found is held.
     ///
     /// Goes back only when others have changed the list there.
     #[inline(always)]
-    pub fn seek(&self, order: u64, hold: &Hold<'_>, mut is_it: impl FnMut(*mut ()) -> bool) -> Sought {
+    pub fn seek(
+        &self,
+        order: u32,
+        hold: &Hold<'_>,
+        is_it: impl FnMut(*mut ()) -> bool,
+    ) -> Sought {
+        self.seek_and(order, |item| hold.keep(item as u64), is_it)
+    }
+
+    /// As [`Index::seek`], for who knows the item and needs none held.
+    pub fn seek_item(&self, order: u32, item: *mut ()) -> Sought {
+        self.seek_and(order, |_| {}, |other| other == item)
+    }
+
+    #[inline(always)]
+    fn seek_and(
+        &self,
+        order: u32,
+        mut keep: impl FnMut(*mut ()),
+        mut is_it: impl FnMut(*mut ()) -> bool,
+    ) -> Sought {
         'again: loop {
             let mut gap = self.begin(Self::door_of(order, self.level()));
             loop {
@@ -257,7 +278,7 @@ impl Index {
                 };
                 // Acquire: as the order in `step`; and what is behind it is there.
                 let item = self.places.get(node).item.load(Ordering::Acquire);
-                hold.keep(item as u64);
+                keep(item);
                 // X1: it was there after it was held (X3).
                 if self.load(gap.node) != gap.word {
                     continue 'again;
@@ -272,7 +293,7 @@ impl Index {
 
     /// What comes after a gap, for who looks for an order, or for a door.
     #[inline(always)]
-    fn step(&self, order: u64, door: u32, gap: Gap) -> Step {
+    fn step(&self, order: u32, door: u32, gap: Gap) -> Step {
         let node = gap.word.node();
         if node & DOOR != 0 || node == NIL {
             return self.pass_door(order, door, gap);
@@ -295,7 +316,7 @@ impl Index {
     }
 
     #[inline]
-    fn pass_door(&self, order: u64, door: u32, gap: Gap) -> Step {
+    fn pass_door(&self, order: u32, door: u32, gap: Gap) -> Step {
         let node = gap.word.node();
         let number = node & !DOOR;
         if node == NIL || (Self::order_of_door(number), number) > (order, door) {
@@ -334,14 +355,14 @@ impl Index {
 
     /// Takes out what was found. `None` if somebody else does, or it has changed: the caller
     /// looks again. The place is the caller's, its item may be held by others.
-    pub fn take_out(&self, order: u64, hold: &Hold<'_>, found: &Found) -> Option<u32> {
+    pub fn take_out(&self, order: u32, hold: &Hold<'_>, found: &Found) -> Option<u32> {
         let gone = Word(found.next.to(found.next.node()).0 | GONE);
         if !self.exchange(Gap { node: found.place, word: found.next }, gone) {
             return None;
         }
         if self.unlink(found.before, gone).is_none() {
             // Whoever passes there takes it out. If nobody has, this does.
-            self.seek(order, hold, |_| false);
+            self.seek_and(order, |_| {}, |_| false);
         }
         hold.row.count(-1);
         Some(found.place)
@@ -350,7 +371,7 @@ impl Index {
     /// Sees to it that the door of the current level can be begun at, unless somebody else
     /// is at that.
     #[inline]
-    pub fn open_door(&self, order: u64) {
+    pub fn open_door(&self, order: u32) {
         let number = Self::door_of(order, self.level());
         // Relaxed: worth a look, no more.
         if self.door(number).0.load(Ordering::Relaxed) == SHUT {
@@ -423,6 +444,12 @@ impl Index {
         self.level.load(Ordering::Acquire)
     }
 
+    /// How many doors there are on the current level.
+    #[cfg(test)]
+    pub fn doors(&self) -> u32 {
+        1 << self.level()
+    }
+
     /// A place that is the caller's: with an item that was spared, or with none.
     pub fn take(&self, hold: &Hold<'_>) -> Option<u32> {
         hold.row.spares.pop(|place| &self.places.get(place).free).or_else(|| self.places.take())
@@ -435,7 +462,7 @@ impl Index {
     }
 
     /// Gives a place that is the caller's an item.
-    pub fn fill(&self, place: u32, item: *mut (), order: u64) {
+    pub fn fill(&self, place: u32, item: *mut (), order: u32) {
         let place = self.places.get(place);
         // Release: pairs with the Acquire of who finds the place by an old word (`step`).
         place.order.store(order, Ordering::Release);
