@@ -25,7 +25,6 @@ pub(crate) struct Members<K> {
     /// Whether settings of its own keep the group, as one more handle.
     pub configured: AtomicBool,
     /// For the layer above: the number of the peer's desk there, and one. 0 is none. Advice.
-    #[cfg_attr(not(feature = "tokio"), expect(dead_code, reason = "there is no layer above"))]
     pub annex: AtomicU32,
     /// How often the settings of the pool had been changed when the limits were worked out.
     pub changes: u32,

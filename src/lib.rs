@@ -139,6 +139,7 @@ struct Readme;
 #[doc(hidden)]
 pub mod model {
     pub use crate::core::ghost::{GhostTable, STEP};
+    pub use crate::core::index::{Index, Sought};
     pub use crate::core::lane::Lane;
     pub use crate::core::lanes::Lanes;
     use crate::core::lanes::NUMBER;

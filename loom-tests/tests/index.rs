@@ -9,7 +9,7 @@ use common::check;
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
-use slabpool::core::index::{Index, Sought};
+use slabpool::model::{Index, Sought};
 
 /// An item: its key, written anew whenever it is used again.
 type Item = UnsafeCell<u32>;
@@ -138,7 +138,7 @@ fn what_stays_is_found() {
             assert!(table.put(10, 0));
             assert!(table.put(11, 1));
             assert!(table.put(20, 2));
-            let [goes, item] = if stays == 10 { [11, 1] } else { [10, 0] };
+            let (goes, item) = if stays == 10 { (11, 1) } else { (10, 0) };
             let reader = thread::spawn({
                 let table = Arc::clone(&table);
                 move || assert!(table.has(stays), "{stays} is there all the time")

@@ -166,7 +166,7 @@ impl Holds {
     /// nor will be.
     pub fn all(&self) -> Vec<u64> {
         let rows = self.rows().inspect(|row| row.pass());
-        // Acquire: pairs with the drop of a `Hold`: what was held is not used any more.
+        // Acquire: pairs with `keep` and `drop`: what was held before is not used any more.
         let held = rows.flat_map(|row| &row.places).map(|place| place.load(Ordering::Acquire));
         let mut held: Vec<u64> = held.filter(|&item| item != NOTHING).collect();
         held.sort_unstable();
@@ -224,8 +224,9 @@ impl<'a> Hold<'a> {
     /// whether it is still there after that.
     #[inline(always)]
     pub fn keep(&self, item: u64) {
-        // Relaxed: published by the turn.
-        self.place.store(item, Ordering::Relaxed);
+        // Release: what was held before is let go, as in `drop`. The item itself is published
+        // by the turn.
+        self.place.store(item, Ordering::Release);
         self.row.pass();
     }
 
@@ -238,7 +239,7 @@ impl<'a> Hold<'a> {
 impl Drop for Hold<'_> {
     #[inline(always)]
     fn drop(&mut self) {
-        // Release: pairs with `Holds::all`: what was held is not used any more.
+        // Release: pairs with the Acquire in `Holds::all`: what was held is not used any more.
         self.place.store(NOTHING, Ordering::Release);
         if let Some(number) = self.lent {
             numbers::give(number);

@@ -342,9 +342,9 @@ impl Index {
     /// there, by something alike perhaps.
     pub fn link(&self, hold: &Hold<'_>, gap: Gap, place: u32) -> bool {
         let word = &self.places.get(place).next;
-        // Relaxed: the place is the caller's, and published by the exchange.
+        // Relaxed: the place is the caller's. Release: as in `fill`.
         let own = Word(word.load(Ordering::Relaxed) & !GONE);
-        overwrite(word, own.to(gap.word.node()).0, Ordering::Relaxed);
+        overwrite(word, own.to(gap.word.node()).0, Ordering::Release);
         let linked = self.exchange(gap, gap.word.to(place));
         if linked {
             hold.row.count(1);
