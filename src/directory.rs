@@ -48,11 +48,7 @@ impl Drop for Draft<'_> {
 
 impl<K> Directory<K> {
     pub fn new() -> Self {
-        Self {
-            hasher: hasher(),
-            index: Index::new(),
-            items: PhantomData,
-        }
+        Self { hasher: hasher(), index: Index::new(), items: PhantomData }
     }
 
     /// The hash of a key in any borrowed form.
@@ -170,7 +166,7 @@ impl<K> Directory<K> {
         hold: &'a Hold<'a>,
         create: impl FnOnce(Option<Arc<Members<K>>>) -> Arc<Members<K>>,
     ) -> Draft<'a> {
-        let place = self.index.take(hold).expect("there are more places than connections");
+        let place = self.index.take(hold).expect("there is room for 134 million groups");
         let draft = Draft { index: &self.index, hold, place };
         let spare = self.index.item(place);
         self.index.fill(place, std::ptr::null_mut(), order);

@@ -37,6 +37,9 @@
 //! * **X3** An item that a place in the list leads to is not given up before the place was
 //!   taken out, and nobody holds the item then (O1).
 
+mod doors;
+mod places;
+
 use crate::core::arena::{Arena, FIRST, Record};
 use crate::core::hold::{Hold, Holds};
 use crate::core::tagged::NIL as NONE;
@@ -176,7 +179,7 @@ impl Index {
         index.doors.cover((1 << FIRST_LEVEL) - FIRST);
         let end = 2 << FIRST_LEVEL;
         for number in 1 << FIRST_LEVEL..end {
-            let next = if number + 1 == end { NIL } else { DOOR | number + 1 };
+            let next = if number + 1 == end { NIL } else { DOOR | (number + 1) };
             overwrite(&index.door(number).0, OPEN | u64::from(next), Ordering::Relaxed);
         }
         index
@@ -243,12 +246,7 @@ impl Index {
     ///
     /// Goes back only when others have changed the list there.
     #[inline(always)]
-    pub fn seek(
-        &self,
-        order: u32,
-        hold: &Hold<'_>,
-        is_it: impl FnMut(*mut ()) -> bool,
-    ) -> Sought {
+    pub fn seek(&self, order: u32, hold: &Hold<'_>, is_it: impl FnMut(*mut ()) -> bool) -> Sought {
         self.seek_and(order, |item| hold.keep(item as u64), is_it)
     }
 
@@ -366,160 +364,5 @@ impl Index {
         }
         hold.row.count(-1);
         Some(found.place)
-    }
-
-    /// Sees to it that the door of the current level can be begun at, unless somebody else
-    /// is at that.
-    #[inline]
-    pub fn open_door(&self, order: u32) {
-        let number = Self::door_of(order, self.level());
-        // Relaxed: worth a look, no more.
-        if self.door(number).0.load(Ordering::Relaxed) == SHUT {
-            self.put_in_door(number);
-        }
-    }
-
-    #[cold]
-    fn put_in_door(&self, number: u32) {
-        let word = &self.door(number).0;
-        let mine = Word(SHUT).to(NIL).0;
-        // Relaxed: nothing is read by way of it before it is in the list.
-        if word.compare_exchange(SHUT, mine, Ordering::Relaxed, Ordering::Relaxed).is_err() {
-            return;
-        }
-        loop {
-            let gap = self.gap_before(number);
-            let own = Word(word.load(Ordering::Relaxed)).to(gap.word.node());
-            // Relaxed: published by the exchange.
-            overwrite(word, own.0, Ordering::Relaxed);
-            if self.exchange(gap, gap.word.to(DOOR | number)) {
-                break;
-            }
-        }
-        // It is in the list (X2). Release: pairs with `load`. The word has changed by that
-        // (X1): whoever has read it before fails to exchange it.
-        word.fetch_or(OPEN, Ordering::Release);
-    }
-
-    /// Where a door belongs.
-    fn gap_before(&self, number: u32) -> Gap {
-        'again: loop {
-            let mut gap = self.begin(number >> 1);
-            loop {
-                match self.step(Self::order_of_door(number), number, gap) {
-                    Step::On(next) => gap = next,
-                    Step::Changed => continue 'again,
-                    // No place has the order of a door.
-                    Step::End | Step::Same(..) => return gap,
-                }
-            }
-        }
-    }
-
-    /// Goes on to the next level if there are more places than doors.
-    #[inline]
-    fn grow_if_full(&self) {
-        let level = self.level();
-        let enough = if cfg!(slabpool_loom) { level - 1 } else { 1 << level };
-        if self.places.high_water() > enough && level < LAST_LEVEL {
-            self.grow(level);
-        }
-    }
-
-    #[cold]
-    fn grow(&self, level: u32) {
-        self.doors.cover((2 << level) - FIRST);
-        // Release: pairs with the Acquire in `level`. Relaxed on failure: it has grown.
-        let _ = self.level.compare_exchange(
-            level,
-            level + 1,
-            Ordering::Release,
-            Ordering::Relaxed,
-        );
-    }
-
-    #[inline(always)]
-    fn level(&self) -> u32 {
-        // Acquire: pairs with the Release in `grow`, so that the doors are there.
-        self.level.load(Ordering::Acquire)
-    }
-
-    /// How many doors there are on the current level.
-    #[cfg(test)]
-    pub fn doors(&self) -> u32 {
-        1 << self.level()
-    }
-
-    /// A place that is the caller's: with an item that was spared, or with none.
-    pub fn take(&self, hold: &Hold<'_>) -> Option<u32> {
-        hold.row.spares.pop(|place| &self.places.get(place).free).or_else(|| self.places.take())
-    }
-
-    /// The item of a place that is the caller's. Null is none.
-    pub fn item(&self, place: u32) -> *mut () {
-        // Relaxed: whoever made it the caller's has published it.
-        self.places.get(place).item.load(Ordering::Relaxed)
-    }
-
-    /// Gives a place that is the caller's an item.
-    pub fn fill(&self, place: u32, item: *mut (), order: u32) {
-        let place = self.places.get(place);
-        // Release: pairs with the Acquire of who finds the place by an old word (`step`).
-        place.order.store(order, Ordering::Release);
-        place.item.store(item, Ordering::Release);
-    }
-
-    /// Gives back a place that is the caller's, with or without an item that nobody holds.
-    /// Returns how many are spared by this thread.
-    pub fn give(&self, hold: &Hold<'_>, place: u32) -> u32 {
-        if self.item(place).is_null() {
-            self.places.give(place);
-            hold.row.spares.len()
-        } else {
-            hold.row.spares.push(place, &self.places.get(place).free)
-        }
-    }
-
-    /// Leaves a place that was taken out until nobody holds its item. Returns how many of
-    /// this thread wait so.
-    pub fn leave(&self, hold: &Hold<'_>, place: u32) -> u32 {
-        hold.row.limbo.push(place, &self.places.get(place).free)
-    }
-
-    /// Calls `each` with every place that this thread has left and whose item nobody holds:
-    /// it is the closure's.
-    pub fn reclaim(&self, hold: &Hold<'_>, mut each: impl FnMut(u32)) {
-        let limbo = hold.row.limbo.take_all();
-        let held = self.holds.all();
-        while let Some(place) = limbo.pop(|place| &self.places.get(place).free) {
-            if held.binary_search(&(self.item(place) as u64)).is_ok() {
-                self.leave(hold, place);
-            } else {
-                each(place);
-            }
-        }
-    }
-
-    /// Calls `each` with every item that is in the list when its turn comes. It is held.
-    pub fn for_each(&self, mut each: impl FnMut(*mut ())) {
-        for (_, place) in self.places.iter() {
-            // Acquire: pairs with the Release in `link`.
-            if Word(place.next.load(Ordering::Acquire)).is_gone() {
-                continue;
-            }
-            let order = place.order.load(Ordering::Acquire);
-            let item = place.item.load(Ordering::Acquire);
-            let hold = self.holds.begin();
-            // Perhaps it is not in the list yet, or not any more.
-            if let Sought::Found(found) = self.seek(order, &hold, |other| other == item) {
-                each(found.item);
-            }
-        }
-    }
-
-    /// All items, of whatever place, when nobody else is left.
-    pub fn drain(&mut self) -> impl Iterator<Item = *mut ()> {
-        let items = self.places.iter().map(|(_, place)| place.item.load(Ordering::Relaxed));
-        items.filter(|item| !item.is_null())
     }
 }
