@@ -192,9 +192,11 @@ impl<K> Directory<K> {
 
     fn take_out(&self, order: u32, hold: &Hold<'_>, found: &Found) -> bool {
         let Some(place) = self.index.take_out(order, hold, found) else { return false };
-        if self.index.leave(hold, place) >= LIMBO_MAX {
+        // Before this one joins them, which the caller still has.
+        if hold.row.limbo.len() >= LIMBO_MAX {
             self.reclaim(hold);
         }
+        self.index.leave(hold, place);
         true
     }
 

@@ -66,12 +66,10 @@ impl Default for Pile {
 }
 
 impl Pile {
-    /// Puts a number on top, and returns how many there are.
-    pub fn push(&self, number: u32, link: &AtomicU32) -> u32 {
+    /// Puts a number on top.
+    pub fn push(&self, number: u32, link: &AtomicU32) {
         link.store(self.top.load(Ordering::Relaxed), Ordering::Relaxed);
-        let count = self.len() + 1;
-        self.set(number, count);
-        count
+        self.set(number, self.len() + 1);
     }
 
     /// Takes the number on top.

@@ -105,10 +105,10 @@ fn the_keys_of_groups_that_have_gone_are_few() {
     assert_eq!(keys(), 5_000);
     tokens.into_iter().for_each(|token| assert!(pool.evict(token)));
     assert_eq!((pool.status().groups, pool.status().idle), (0, 0));
-    assert!(keys() <= (LIMBO_MAX + SPARES_MAX) as usize, "{} keys are kept", keys());
+    assert!(keys() <= (LIMBO_MAX + SPARES_MAX) as usize + 1, "{} keys are kept", keys());
     for number in 0..5_000 {
         assert!(pool.evict(put(number)));
-        assert!(keys() <= (LIMBO_MAX + SPARES_MAX) as usize, "{} keys are kept", keys());
+        assert!(keys() <= (LIMBO_MAX + SPARES_MAX) as usize + 1, "{} keys are kept", keys());
     }
     drop(pool);
     assert_eq!(Arc::strong_count(&key), 1);

@@ -25,20 +25,17 @@ impl Index {
     }
 
     /// Gives back a place that is the caller's, with or without an item that nobody holds.
-    /// Returns how many are spared by this thread.
-    pub fn give(&self, hold: &Hold<'_>, place: u32) -> u32 {
+    pub fn give(&self, hold: &Hold<'_>, place: u32) {
         if self.item(place).is_null() {
             self.places.give(place);
-            hold.row.spares.len()
         } else {
-            hold.row.spares.push(place, &self.places.get(place).free)
+            hold.row.spares.push(place, &self.places.get(place).free);
         }
     }
 
-    /// Leaves a place that was taken out until nobody holds its item. Returns how many of
-    /// this thread wait so.
-    pub fn leave(&self, hold: &Hold<'_>, place: u32) -> u32 {
-        hold.row.limbo.push(place, &self.places.get(place).free)
+    /// Leaves a place that was taken out until nobody holds its item.
+    pub fn leave(&self, hold: &Hold<'_>, place: u32) {
+        hold.row.limbo.push(place, &self.places.get(place).free);
     }
 
     /// Calls `each` with every place that this thread has left and whose item nobody holds:
