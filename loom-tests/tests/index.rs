@@ -88,6 +88,13 @@ impl Table {
         None
     }
 
+    /// Lets a place be taken again by this thread.
+    fn reuse(&self, place: Option<u32>) {
+        if let Some(place) = place {
+            self.index.give(&self.index.holds.begin(), place);
+        }
+    }
+
     fn keys(&self) -> Vec<u32> {
         let mut keys = Vec::new();
         self.index.for_each(|item| keys.push(self.key_of(item)));
@@ -164,11 +171,7 @@ fn a_place_that_is_used_again_leads_nobody_away() {
                 assert!(!table.has(11), "it is there at no time");
             }
         });
-        if let Some(place) = table.remove(10, 0) {
-            let hold = table.index.holds.begin();
-            table.index.give(&hold, place);
-            drop(hold);
-        }
+        table.reuse(table.remove(10, 0));
         assert!(table.put(30, 2));
         reader.join().unwrap();
         assert_eq!(table.keys(), [20, 30]);
@@ -179,7 +182,7 @@ fn a_place_that_is_used_again_leads_nobody_away() {
 #[test]
 fn neighbours_go_at_once() {
     check(3, || {
-        let table = Table::new(3);
+        let table = Table::new(4);
         assert!(table.put(10, 0));
         assert!(table.put(11, 1));
         assert!(table.put(20, 2));
@@ -187,10 +190,30 @@ fn neighbours_go_at_once() {
             let table = Arc::clone(&table);
             move || table.remove(10, 0)
         });
-        table.remove(11, 1);
+        // Its place is used again, at once.
+        table.reuse(table.remove(11, 1));
+        assert!(table.put(30, 3));
         other.join().unwrap();
-        assert_eq!(table.keys(), [20]);
-        assert_eq!(table.index.holds.balance(), 1);
+        assert!(table.has(20) && table.has(30), "they are there");
+        assert_eq!(table.keys(), [20, 30]);
+        assert_eq!(table.index.holds.balance(), 2);
+    });
+}
+
+/// A place is used again for a neighbour of what it was for, while someone looks at it.
+#[test]
+fn a_place_that_is_used_again_is_looked_at_again() {
+    check(3, || {
+        let table = Table::new(2);
+        assert!(table.put(10, 0));
+        let reader = thread::spawn({
+            let table = Arc::clone(&table);
+            move || assert!(!table.has(12), "it is there at no time")
+        });
+        table.reuse(table.remove(10, 0));
+        assert!(table.put(11, 1));
+        reader.join().unwrap();
+        assert_eq!(table.keys(), [11]);
     });
 }
 

@@ -124,7 +124,7 @@ fn nothing_is_left_of_a_group_that_has_gone() {
         assert_eq!(group.idle_timeout(), Some(Duration::from_secs(30)), "{round}");
         assert_eq!((group.key(), group.stats()), (&round, GroupStats::default()));
         if round % 3 == 0 {
-            group.configure(own.clone()).unwrap();
+            group.configure(own).unwrap();
             group.put(round).unwrap();
             assert_eq!(group.idle_timeout(), Some(Duration::from_secs(7)));
             group.clear();
