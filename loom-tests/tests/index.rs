@@ -192,10 +192,10 @@ fn neighbours_go_at_once() {
         });
         // Its place is used again, at once.
         table.reuse(table.remove(11, 1));
-        assert!(table.put(30, 3));
+        assert!(table.put(1, 3));
         other.join().unwrap();
-        assert!(table.has(20) && table.has(30), "they are there");
-        assert_eq!(table.keys(), [20, 30]);
+        assert!(table.has(20) && table.has(1), "they are there");
+        assert_eq!(table.keys(), [1, 20]);
         assert_eq!(table.index.holds.balance(), 2);
     });
 }
@@ -275,6 +275,29 @@ fn what_is_there_is_found_through_every_door() {
         assert!(table.has(30) && table.has(20) && table.has(10), "they are there");
         other.join().unwrap();
         assert_eq!(table.keys(), [10, 20, 30, 31]);
+    });
+}
+
+/// A door is put in before what another thread puts in, and a third one begins there.
+#[test]
+fn a_door_is_begun_at_when_it_is_in() {
+    check(2, || {
+        let table = Table::new(3);
+        assert!(table.put(10, 0));
+        assert!(table.put(30, 1));
+        let opener = thread::spawn({
+            let table = Arc::clone(&table);
+            move || table.index.open_door(order(20))
+        });
+        let reader = thread::spawn({
+            let table = Arc::clone(&table);
+            move || assert!(table.has(30), "it is there all the time")
+        });
+        assert!(table.put(20, 2));
+        assert!(table.has(20), "it was put in");
+        opener.join().unwrap();
+        reader.join().unwrap();
+        assert_eq!(table.keys(), [10, 20, 30]);
     });
 }
 
