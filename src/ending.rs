@@ -149,7 +149,7 @@ impl<K, C> Engine<K, C> {
         if group.roll.leave(member) {
             self.directory.remove(group);
             // Void tickets, all of them (G1).
-            group.lanes.drain(&self.core, |_| {});
+            group.lanes.clear(&self.core);
         }
     }
 }

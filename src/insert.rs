@@ -133,14 +133,15 @@ impl<K, C> Engine<K, C> {
                 return Err(self.reject(connection, reason));
             }
         };
-        let mut arriving = Some(connection);
+        let members = Arc::as_ptr(&group);
+        let mut arriving = Some((connection, group));
         let placed = self.store.insert(|| {
-            let connection = arriving.take().expect("the slab asks once");
-            Record::new(connection, Arc::clone(&group))
+            let (connection, group) = arriving.take().expect("the slab asks once");
+            Record::new(connection, group)
         });
         let Some(place) = placed else {
+            let (connection, group) = arriving.take().expect("the slab did not ask");
             self.leave(&group);
-            let connection = arriving.take().expect("the slab did not ask");
             let reason = RejectReason::TooManyThreads { threads_max: THREADS_MAX };
             return Err(self.reject(connection, reason));
         };
@@ -149,12 +150,18 @@ impl<K, C> Engine<K, C> {
             Reserves::Before => Some(self.capacity.reclaim()),
         };
         match permit {
-            Some(permit) => Ok(self.seat(&group, place, terms, start, generation, permit)),
+            Some(permit) => {
+                // SAFETY: the record keeps its group, and is pinned (R1): nobody removes it
+                // before it has a seat.
+                let group = unsafe { &*members };
+                Ok(self.seat(group, place, terms, start, generation, permit))
+            }
             None => {
                 // SAFETY: pinned (R1), and nobody else knows of it.
                 let record = unsafe { place.record.as_ref() };
                 // SAFETY: it has no seat, so that its maker owns it (S2); taken once (R1).
                 let connection = unsafe { record.take() };
+                let group = Arc::clone(&record.group);
                 // SAFETY: just inserted, and not used from here on (R1).
                 unsafe { self.store.remove(place.key) };
                 self.leave(&group);

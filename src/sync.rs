@@ -2,7 +2,7 @@
 //! when `loom-tests` compiles the crate as its own library.
 //!
 //! Everything whose interleavings matter goes through here. What does not
-//! (reference counts, the directory, the queues) uses std and the named crates
+//! (reference counts, the queues) uses std and the named crates
 //! directly, and is a single opaque step to a model. A [`Step`] beside it shows the
 //! model that it is there.
 

@@ -1,7 +1,8 @@
 //! An array that grows by levels, each as large as all before it together, and never moves.
 //!
-//! For the directory, which needs whole levels: see there. Records are found by index; their
-//! memory is never unmapped or put to another use while the array lives.
+//! For what is covered by whole levels, or looked for before it is there: the doors of an
+//! [`index`](super::index), and the rows of those who hold something. Records are found by
+//! index; their memory is never unmapped or put to another use while the array lives.
 //!
 //! # Layout
 //!
@@ -50,11 +51,14 @@ impl<R: Default> Levels<R> {
     }
 
     /// The record at `index`, if it was covered.
-    #[cfg(all(test, not(slabpool_loom)))]
+    #[inline(always)]
     pub fn find(&self, index: u32) -> Option<&R> {
-        // Acquire: as in `get`, which then finds the level as well.
-        let origin = self.levels[level_of(index + FIRST)].load(Ordering::Acquire);
-        (!origin.is_null()).then(|| self.get(index))
+        let place = index + FIRST;
+        // Acquire: as in `get`.
+        let origin = self.levels[level_of(place)].load(Ordering::Acquire);
+        let record = origin.wrapping_add(place as usize);
+        // SAFETY: as in `get`: the level is there.
+        (!origin.is_null()).then(|| unsafe { &*record })
     }
 
     /// **A1** Whoever uses an index has made sure of its level before.

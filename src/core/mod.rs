@@ -5,7 +5,7 @@
 //! |---|---|
 //! | [`tagged`] | the head of a stack: index and tag in one word |
 //! | [`arena`] | growing arrays of records, found by index |
-//! | [`levels`] | an array that grows by levels, for the directory |
+//! | [`levels`] | an array that grows by levels, for doors and rows |
 //! | [`state`] | the state word of a seat |
 //! | [`seat`] | one pooled connection: its state, its times, its mark |
 //! | [`ticket`] | a claim to one seat in one incarnation; what stacks link |
@@ -15,6 +15,8 @@
 //! | [`lanes`] | the lanes of one group |
 //! | [`era`] | from which time a group's connections are |
 //! | [`rank`] | how many idle connections of a group are younger than one |
+//! | [`hold`] | what threads hold on to for a moment |
+//! | [`index`] | a table of items by hash, which grows while it is used |
 //! | [`stock`] | lanes on loan, which outlive their group |
 //! | [`lru`] | which idle connection goes when the pool is full |
 //! | [`notices`] | seats that the reaper must look at sooner than planned |
@@ -25,6 +27,8 @@ pub mod arena;
 pub mod chain;
 pub mod era;
 pub mod ghost;
+pub mod hold;
+pub mod index;
 pub mod lane;
 pub mod lanes;
 pub mod levels;

@@ -46,7 +46,7 @@ impl Stock {
         let loan = Loan { place, stock: Arc::clone(self) };
         debug_assert!(!loan.era.is_draining(), "that would have kept the group");
         // Void tickets that were pushed too late.
-        loan.drain(core, |_| {});
+        loan.clear(core);
         loan
     }
 }
@@ -77,6 +77,14 @@ pub struct Loan {
 }
 
 impl Loan {
+    /// Throws away the tickets of a group that has gone, all of them void. Some may be
+    /// pushed later still.
+    pub fn clear(&self, core: &Core) {
+        if self.all().any(|lane| lane.emptiness().is_none()) {
+            self.drain(core, |_| {});
+        }
+    }
+
     /// The lanes, for as long as the pool exists: also when the group is gone.
     ///
     /// # Safety
