@@ -343,8 +343,11 @@ where
         let (mut idle, mut latest) = (0, None);
         // A guess: any of them may be somebody's, and another's by now.
         members.lanes.walk(&engine.core, |claim| {
-            idle += 1;
             let seat = engine.core.seats.get(claim.seat);
+            if !seat.state.load().honours(claim.incarnation) {
+                return true; // leased where its ticket lies, or gone
+            }
+            idle += 1;
             let facts = engine.facts_at(claim.seat);
             if facts.is_some_and(|facts| claim.incarnation != facts.uses_base) {
                 latest = latest.max(Some(seat.stamp.get()));
