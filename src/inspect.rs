@@ -161,6 +161,8 @@ impl<K: Clone, C> Engine<K, C> {
             }
             Phase::Leased => ConnectionState::Leaving,
         };
+        // What it was used since the word was read may have been taken back (`recover`).
+        let uses = word.incarnation().wrapping_sub(record.uses_base.get()).cast_signed().max(0);
         let (idle_for, end) = match state {
             ConnectionState::Idle => {
                 (Some(nanoseconds(now.saturating_sub(seat.stamp.get()))), seat.deadline.get())
@@ -172,7 +174,7 @@ impl<K: Clone, C> Engine<K, C> {
             state,
             age: nanoseconds(now.saturating_sub(card.born.get())),
             idle_for,
-            uses: word.incarnation().wrapping_sub(record.uses_base.get()),
+            uses: uses.cast_unsigned(),
             expires_in: (end != u64::MAX).then(|| nanoseconds(end.saturating_sub(now))),
         })
     }
