@@ -29,7 +29,7 @@ fn order(key: u32) -> u32 {
 impl Table {
     fn new(items: usize) -> Arc<Self> {
         let items = (0..items).map(|_| UnsafeCell::new(0)).collect();
-        Arc::new(Self { index: Index::new(), items })
+        Arc::new(Self { index: Index::seen(), items })
     }
 
     /// An item as a pointer; null is none.

@@ -44,7 +44,7 @@ use crate::core::arena::{Arena, Record};
 use crate::core::hold::{Hold, Holds};
 use crate::core::levels::{FIRST, Levels};
 use crate::core::tagged::NIL as NONE;
-use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering, overwrite};
+use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Crossing, Ordering, overwrite};
 
 /// Doors in the first level; at least as many as in that of [`Levels`].
 const FIRST_LEVEL: u32 = match () {
@@ -167,6 +167,7 @@ pub struct Index {
     places: Arena<Place>,
     level: AtomicU32,
     pub holds: Holds,
+    crossing: Crossing,
 }
 
 impl Index {
@@ -176,6 +177,7 @@ impl Index {
             places: Arena::new(),
             level: AtomicU32::new(FIRST_LEVEL),
             holds: Holds::new(),
+            crossing: Crossing::unseen(),
         };
         index.doors.cover((1 << FIRST_LEVEL) - FIRST);
         let end = 2 << FIRST_LEVEL;
@@ -184,6 +186,12 @@ impl Index {
             overwrite(&index.door(number).0, OPEN | u64::from(next), Ordering::Relaxed);
         }
         index
+    }
+
+    /// For models of the index itself: see [`Crossing`].
+    #[cfg(slabpool_loom)]
+    pub fn seen() -> Self {
+        Self { crossing: Crossing::seen(), ..Self::new() }
     }
 
     #[inline(always)]
@@ -198,6 +206,7 @@ impl Index {
 
     #[inline(always)]
     fn load(&self, node: u32) -> Word {
+        self.crossing.pass();
         // Acquire: pairs with the Release of whoever changed it (`exchange`). Each change
         // is a read-modify-write, so that all of them before it are seen as well.
         Word(self.word(node).load(Ordering::Acquire))
@@ -207,6 +216,7 @@ impl Index {
     fn exchange(&self, gap: Gap, next: Word) -> bool {
         // Release: pairs with the Acquire in `load`. Relaxed on failure: it is loaded again.
         let word = self.word(gap.node);
+        self.crossing.pass();
         word.compare_exchange(gap.word.0, next.0, Ordering::Release, Ordering::Relaxed).is_ok()
     }
 
