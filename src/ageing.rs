@@ -22,6 +22,7 @@ use crate::error::CloseReason;
 use crate::group::Members;
 use crate::reaper::{CHORES_PER_STEP, Work};
 use crate::retirement::Lines;
+use crate::terms::Facts;
 use crate::time::NEVER;
 use crate::trim::Sweep;
 
@@ -58,7 +59,9 @@ impl<K, C> Engine<K, C> {
     /// What is to become of an idle connection whose deadline has passed. Holds if the
     /// caller then seizes the seat in this incarnation (S1, S3).
     pub fn judge(&self, claim: Claim, now: u64) -> Verdict {
-        let retired = now >= self.core.card(claim.seat).retire_at.get();
+        let later = Verdict::Later(now.saturating_add(self.maintainer.tick));
+        let Some(facts) = self.facts_at(claim.seat) else { return later };
+        let retired = now >= facts.retire_at;
         if retired {
             if !self.is_retirement_limited() {
                 return Verdict::Close(CloseReason::Lifetime);
@@ -68,12 +71,12 @@ impl<K, C> Engine<K, C> {
         }
         let Some(group) = self.group_at(claim) else {
             // It was leased or closed meanwhile.
-            return Verdict::Later(now.saturating_add(self.maintainer.tick));
+            return later;
         };
         let verdict = if retired {
-            self.judge_retired(claim, &group, now)
+            self.judge_retired(claim, facts, &group, now)
         } else {
-            self.judge_idle(claim, &group, now)
+            self.judge_idle(claim, facts, &group, now)
         };
         self.let_go(group);
         verdict
@@ -85,9 +88,8 @@ impl<K, C> Engine<K, C> {
     }
 
     /// As [`Engine::judge`], of one whose idle timeout has passed and no more.
-    fn judge_idle(&self, claim: Claim, group: &Members<K>, now: u64) -> Verdict {
-        let stamp = self.core.seats.get(claim.seat).stamp.get();
-        let end = self.core.card(claim.seat).hard_end(stamp);
+    fn judge_idle(&self, claim: Claim, facts: Facts, group: &Members<K>, now: u64) -> Verdict {
+        let end = facts.hard_end(self.core.seats.get(claim.seat).stamp.get());
         match self.stay_of(claim, group, now).filter(|_| now < end) {
             Some(until) => Verdict::Later(until.min(end)),
             None => Verdict::Close(CloseReason::Idle),
@@ -96,14 +98,14 @@ impl<K, C> Engine<K, C> {
 
     /// As [`Engine::judge`], of one whose lifetime has ended, when there is a budget.
     /// While it waits, its idle timeout may end as well: then it is not missed.
-    fn judge_retired(&self, claim: Claim, group: &Members<K>, now: u64) -> Verdict {
-        let (seat, card) = (self.core.seats.get(claim.seat), self.core.card(claim.seat));
-        let own_end = seat.stamp.get().saturating_add(card.patience.get());
+    fn judge_retired(&self, claim: Claim, facts: Facts, group: &Members<K>, now: u64) -> Verdict {
+        let seat = self.core.seats.get(claim.seat);
+        let own_end = facts.own_end(seat.stamp.get());
         // The idle timeout that was in force at its release is in the deadline, unless
         // that is the end of its lifetime.
         let timeout = group.limits.idle_timeout();
         let idle_end = match seat.deadline.get() {
-            deadline if deadline < card.retire_at.get() => deadline,
+            deadline if deadline < facts.retire_at => deadline,
             _ => seat.stamp.get().saturating_add(timeout).min(own_end),
         };
         let until = if now < idle_end {
@@ -157,7 +159,8 @@ impl<K, C> Engine<K, C> {
     /// Whether an idle connection is one of those that a group keeps: those that are
     /// about to go for another reason do not count.
     fn stays(&self, found: Found<'_>, group: &Members<K>, now: u64) -> bool {
-        let end = self.core.card(found.claim().seat).hard_end(found.seat.stamp.get());
+        let facts = self.facts_at(found.claim().seat);
+        let end = facts.map_or(0, |facts| facts.hard_end(found.seat.stamp.get()));
         now < end && Mark::is_of(found.seat.mark.get(), self.generation_of(group))
     }
 
@@ -189,7 +192,7 @@ impl<K, C> Engine<K, C> {
     #[cold]
     pub fn seems_spared(&self, claim: Claim, group: &Members<K>, now: u64) -> bool {
         let stamp = self.core.seats.get(claim.seat).stamp.get();
-        now < self.core.card(claim.seat).hard_end(stamp)
+        self.facts_at(claim.seat).is_some_and(|facts| now < facts.hard_end(stamp))
             && self.is_exempt(claim, group, now, false).unwrap_or(true)
     }
 
@@ -240,7 +243,8 @@ impl<K, C> Engine<K, C> {
             let word = self.core.seats.get(index).state.load();
             let claim = Claim { seat: index, incarnation: word.incarnation() };
             match word.phase() {
-                Phase::Idle if now >= self.core.card(index).retire_at.get() => {}
+                Phase::Idle if self.facts_at(index).is_some_and(|facts| now >= facts.retire_at) => {
+                }
                 // Somebody looks at it. It comes again.
                 Phase::Inspected | Phase::Orphaned => {
                     near.push(index);

@@ -67,9 +67,9 @@ pub(crate) struct Config<K, C> {
 }
 
 impl<K, C> Config<K, C> {
-    /// The settings that the user has for a new group.
-    pub fn settings_of(&self, key: &K) -> GroupSettings {
-        self.settings_of.as_ref().map(|of| of(key)).unwrap_or_default()
+    /// The settings that the user has for a new group, if any.
+    pub fn settings_of(&self, key: &K) -> Option<GroupSettings> {
+        self.settings_of.as_ref().map(|of| of(key))
     }
 
     /// Whether connections are watched while they are idle.

@@ -73,7 +73,7 @@ impl<K, C> Engine<K, C> {
         // SAFETY: the caller owns the seat (S2), and gives it up below.
         let record = unsafe { record_of::<K, C>(seat) };
         let group = Arc::clone(&record.group);
-        let key = record.key;
+        let key = self.core.card(claim.seat).key.get() as usize;
         let deadline = seat.deadline.get();
         // SAFETY: the caller owns the seat (S2), and gives it up below.
         let connection = unsafe { record.take() };
@@ -81,8 +81,8 @@ impl<K, C> Engine<K, C> {
             // SAFETY: the caller owns the seat (S2).
             unsafe { self.bells.silence(claim.seat) };
         }
-        // SAFETY: `key` is the record's, pinned since its insertion (R1), which is not
-        // used from here on.
+        // SAFETY: `key` is the record's, by the caller's ownership (S2), pinned since its
+        // insertion (R1); it is not used from here on.
         unsafe { self.store.remove(key) };
         self.counters.vacated.add();
         seat.state.vacate(claim.incarnation);
@@ -157,7 +157,7 @@ impl<K, C> Engine<K, C> {
         if group.roll.leave(member) {
             self.directory.remove(group);
             // Void tickets, all of them (G1).
-            group.lanes.drain(&self.core, |_| {});
+            group.lanes.clear(&self.core);
         }
     }
 }

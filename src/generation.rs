@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::engine::Engine;
 use crate::group::{Member, Members};
-use crate::sync::{Ordering, fence};
+use crate::sync::Ordering;
 
 impl<K, C> Engine<K, C> {
     /// The pool's own generation.
@@ -51,9 +51,9 @@ impl<K, C> Engine<K, C> {
         self.closed.store(true, Ordering::Relaxed);
         // Release: pairs with the Acquire in `open_generation`.
         self.generation.fetch_add(1, Ordering::Release);
-        // SeqCst: pairs with the fence in `join`. Either the insertion sees the
-        // new generation, or the caller finds its group in the directory.
-        fence(Ordering::SeqCst);
+        // Either an insertion sees the new generation, since it has entered its group after
+        // this, or the caller finds that group in the directory.
+        self.directory.meet();
         // No permit from now on: those that are out are all that there will be.
         self.capacity.close();
     }
@@ -68,15 +68,13 @@ impl<K, C> Engine<K, C> {
         let group = self.directory.enter(
             key,
             |group| group.roll.enter(member),
-            |hash| {
+            |hash, spare| {
                 maker = true;
-                self.new_group(key.to_owned(), hash, member)
+                self.new_group(key.to_owned(), hash, member, spare)
             },
         );
-        // SeqCst: pairs with the fences in `mark_closed` and `reconfigure`.
-        fence(Ordering::SeqCst);
-        if maker {
-            // The settings may have changed before a `reconfigure` could find the group.
+        if maker && group.changes != self.desk.changes() {
+            // The settings have changed, perhaps before a `reconfigure` could find the group.
             self.apply_settings(&group);
         }
         group

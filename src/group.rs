@@ -1,11 +1,13 @@
 //! What the connections under one key share.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::core::stock::Loan;
 use crate::engine::Engine;
 use crate::limits::Limits;
 use crate::reconfigure::Own;
+use crate::settings::GroupSettings;
 use crate::stats::GroupTally;
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
@@ -23,8 +25,9 @@ pub(crate) struct Members<K> {
     /// Whether settings of its own keep the group, as one more handle.
     pub configured: AtomicBool,
     /// For the layer above: the number of the peer's desk there, and one. 0 is none. Advice.
-    #[cfg_attr(not(feature = "tokio"), expect(dead_code, reason = "there is no layer above"))]
     pub annex: AtomicU32,
+    /// How often the settings of the pool had been changed when the limits were worked out.
+    pub changes: u32,
     /// Of the key, for the directory.
     pub hash: u64,
     pub key: K,
@@ -35,19 +38,33 @@ const GARBAGE_ALLOWED: u32 = 32;
 
 impl<K> Members<K> {
     /// A group that one connection or handle has entered.
-    pub fn new(key: K, hash: u64, lanes: Loan, limits: Limits, own: Own, roll: Roll) -> Self {
+    fn new(key: K, hash: u64, lanes: Loan, member: Member, terms: GroupTerms) -> Self {
+        let GroupTerms { limits, own, changes } = terms;
         Self {
             lanes,
             limits,
             own,
             garbage: AtomicU32::new(0),
-            roll,
+            roll: Roll::with(member),
             tally: GroupTally::default(),
             configured: AtomicBool::new(false),
             annex: AtomicU32::new(0),
+            changes,
             hash,
             key,
         }
+    }
+
+    /// As [`Members::new`], in the place of a group that has gone: but for the lanes and
+    /// the limits.
+    fn renew(&mut self, key: K, hash: u64, member: Member) {
+        self.garbage = AtomicU32::new(0);
+        self.roll = Roll::with(member);
+        self.tally = GroupTally::default();
+        self.configured = AtomicBool::new(false);
+        self.annex = AtomicU32::new(0);
+        self.hash = hash;
+        self.key = key;
     }
 
     #[inline(always)]
@@ -77,16 +94,49 @@ impl<K> Members<K> {
 }
 
 impl<K, C> Engine<K, C> {
-    /// A group that `member` has entered.
-    pub fn new_group(&self, key: K, hash: u64, member: Member) -> Members<K> {
+    /// A group that `member` has entered: a new one, or `spare` under another key.
+    pub fn new_group(
+        &self,
+        key: K,
+        hash: u64,
+        member: Member,
+        spare: Option<Arc<Members<K>>>,
+    ) -> Arc<Members<K>> {
         let own = self.config.settings_of(&key);
+        let mut spare = spare;
+        if let Some(group) = spare.as_mut().and_then(Arc::get_mut) {
+            group.renew(key, hash, member);
+            debug_assert!(!group.lanes.era.is_draining(), "that would have kept the group");
+            let as_before = own.is_none() && group.own.is_none() && group.limits.learned() == 0;
+            if !as_before || group.changes != self.desk.changes() {
+                let GroupTerms { limits, own, changes } = self.group_terms(own);
+                (group.limits, group.own, group.changes) = (limits, own, changes);
+            }
+            self.remind(group);
+            return spare.expect("it was there");
+        }
+        let lanes = self.stock.lend(&self.core);
+        let group = Members::new(key, hash, lanes, member, self.group_terms(own));
+        self.remind(&group);
+        Arc::new(group)
+    }
+
+    #[cold]
+    fn group_terms(&self, own: Option<GroupSettings>) -> GroupTerms {
+        // Before the settings are read: these are at least as new.
+        let changes = self.desk.changes();
+        let own = own.unwrap_or_default();
         let limits = Limits::new(&self.settings.load(), &own);
         self.tuning.note_min_idle(own.min_idle.unwrap_or(0));
-        let lanes = self.stock.lend(&self.core);
-        let group = Members::new(key, hash, lanes, limits, Own::new(own), Roll::with(member));
-        self.remind(&group);
-        group
+        GroupTerms { limits, own: Own::new(own), changes }
     }
+}
+
+/// What a group is given by the settings.
+struct GroupTerms {
+    limits: Limits,
+    own: Own,
+    changes: u32,
 }
 
 impl<K> fmt::Debug for Members<K> {
@@ -149,6 +199,13 @@ impl Roll {
     /// directory.
     #[must_use = "a retired group must leave the directory"]
     pub fn leave(&self, member: Member) -> bool {
+        // Relaxed: a guess, so that the last one needs one step. Acquire: whoever retires the
+        // group comes after all who left it before. Relaxed on failure: looks again below.
+        let alone = self.0.load(Ordering::Relaxed) == member.one();
+        let (acquire, relaxed) = (Ordering::Acquire, Ordering::Relaxed);
+        if alone && self.0.compare_exchange(member.one(), RETIRED, acquire, relaxed).is_ok() {
+            return true;
+        }
         // AcqRel: whoever retires the group comes after all who left it before.
         let before = self.0.fetch_sub(member.one(), Ordering::AcqRel);
         debug_assert_eq!(before & RETIRED, 0, "nobody is in a retired group");

@@ -134,14 +134,15 @@ impl<K, C> Engine<K, C> {
                 return Err(self.reject(connection, reason));
             }
         };
-        let mut arriving = Some(connection);
-        let placed = self.store.insert(|key| {
-            let connection = arriving.take().expect("the slab asks once");
-            Record::new(connection, Arc::clone(&group), key)
+        let members = Arc::as_ptr(&group);
+        let mut arriving = Some((connection, group));
+        let placed = self.store.insert(|| {
+            let (connection, group) = arriving.take().expect("the slab asks once");
+            Record::new(connection, group)
         });
         let Some(place) = placed else {
+            let (connection, group) = arriving.take().expect("the slab did not ask");
             self.leave(&group);
-            let connection = arriving.take().expect("the slab did not ask");
             let reason = RejectReason::TooManyThreads { threads_max: THREADS_MAX };
             return Err(self.reject(connection, reason));
         };
@@ -150,12 +151,18 @@ impl<K, C> Engine<K, C> {
             Reserves::Before => Some(self.capacity.reclaim()),
         };
         match permit {
-            Some(permit) => Ok(self.seat(&group, place, terms, start, generation, permit)),
+            Some(permit) => {
+                // SAFETY: the record keeps its group, and is pinned (R1): nobody removes it
+                // before it has a seat.
+                let group = unsafe { &*members };
+                Ok(self.seat(group, place, terms, start, generation, permit))
+            }
             None => {
                 // SAFETY: pinned (R1), and nobody else knows of it.
                 let record = unsafe { place.record.as_ref() };
                 // SAFETY: it has no seat, so that its maker owns it (S2); taken once (R1).
                 let connection = unsafe { record.take() };
+                let group = Arc::clone(&record.group);
                 // SAFETY: just inserted, and not used from here on (R1).
                 unsafe { self.store.remove(place.key) };
                 self.leave(&group);
@@ -267,7 +274,6 @@ impl<K, C> Engine<K, C> {
         // SAFETY: the record (R1) has no seat yet, so that nobody else reaches it but
         // through its token, which nobody has.
         let record = unsafe { place.record.as_mut() };
-        record.serial = serial;
         record.seat = index;
         record.patience.set(terms.patience);
         record.uses_max.set(terms.uses);
@@ -280,15 +286,12 @@ impl<K, C> Engine<K, C> {
         });
         seat.fill(place.record.as_ptr().cast(), serial, generation);
         card.born.set(now);
-        card.retire_at.set(record.retire_at);
-        card.uses_base.set(record.uses_base.get());
-        card.patience.set(terms.patience);
-        card.group.set(group.hash);
         // The record is complete: from here on others may read it.
         card.key.publish(place.key as u64);
+        card.serial.publish(serial);
         let patience = terms.patience.min(group.limits.idle_timeout());
         seat.stamp.set(now);
-        seat.deadline.set(now.saturating_add(patience).min(card.retire_at.get()));
+        seat.deadline.set(now.saturating_add(patience).min(record.retire_at));
         permit.leave();
         self.counters.inserts.add();
         Admitted { place, seat: index, ticket, incarnation, serial }

@@ -12,6 +12,7 @@ use crate::engine::Engine;
 use crate::group::Members;
 use crate::pool::Pool;
 use crate::stats::Status;
+use crate::store::Record;
 use crate::token::Token;
 
 /// What is in a pool, connection by connection. From [`Pool::inspect`].
@@ -127,8 +128,7 @@ impl<K: Clone, C> Engine<K, C> {
             let Some(record) = self.store.get(key).filter(|record| record.seat == index) else {
                 continue;
             };
-            let token = Token { serial: record.serial, key };
-            let line = self.line(index, seat, token, self.generation_of(&record.group), now);
+            let line = self.line(seat, &record, key, now);
             line.into_iter().for_each(|line| add(&record.group, Some(line)));
         }
         let mut groups: Vec<_> =
@@ -140,38 +140,43 @@ impl<K: Clone, C> Engine<K, C> {
     /// One connection. `None` if it is on its way out, or another one has its seat.
     fn line(
         &self,
-        index: u32,
         seat: &Seat,
-        token: Token,
-        generation: u32,
+        record: &Record<K, C>,
+        key: usize,
         now: u64,
     ) -> Option<ConnectionSnapshot> {
         // S3: the word before the rest.
         let word = seat.state.load();
         let mark = seat.mark.get();
-        let card = self.core.card(index);
-        if Mark::serial(mark) != token.serial as u32 {
+        let card = self.core.card(record.seat);
+        // The key again after the number, which is written after it: if it has not changed,
+        // neither is of a later connection. By the word, neither is of a former one.
+        let token = Token { serial: card.serial.follow(), key };
+        if card.key.get() as usize != key || Mark::serial(mark) != token.serial as u32 {
             return None;
         }
         let state = match word.phase() {
             Phase::Vacant | Phase::Claimed => return None,
             Phase::Idle | Phase::Inspected | Phase::Orphaned => ConnectionState::Idle,
-            Phase::Leased if Mark::is_of(mark, generation) => ConnectionState::Leased,
+            Phase::Leased if Mark::is_of(mark, self.generation_of(&record.group)) => {
+                ConnectionState::Leased
+            }
             Phase::Leased => ConnectionState::Leaving,
         };
-        let retire_at = card.retire_at.get();
+        // What it was used since the word was read may have been taken back (`recover`).
+        let uses = word.incarnation().wrapping_sub(record.uses_base.get()).cast_signed().max(0);
         let (idle_for, end) = match state {
             ConnectionState::Idle => {
                 (Some(nanoseconds(now.saturating_sub(seat.stamp.get()))), seat.deadline.get())
             }
-            _ => (None, retire_at),
+            _ => (None, record.retire_at),
         };
         Some(ConnectionSnapshot {
             token,
             state,
             age: nanoseconds(now.saturating_sub(card.born.get())),
             idle_for,
-            uses: word.incarnation().wrapping_sub(card.uses_base.get()),
+            uses: uses.cast_unsigned(),
             expires_in: (end != u64::MAX).then(|| nanoseconds(end.saturating_sub(now))),
         })
     }

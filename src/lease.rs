@@ -153,7 +153,8 @@ impl<P: Borrow<Pool<K, C>>, K, C> Lease<P, K, C> {
     /// The connection's name.
     pub fn token(&self) -> Token {
         let record = self.raw.record();
-        Token { serial: record.serial, key: record.key }
+        let card = self.pool.borrow().engine().core.card(record.seat);
+        Token { serial: card.serial.get(), key: card.key.get() as usize }
     }
 
     /// Its age, how long it was idle, how often it was leased, and whether it came

@@ -93,7 +93,7 @@ mod release;
 mod remove;
 mod retirement;
 mod settings;
-mod shard;
+mod shelf;
 #[cfg(feature = "tokio")]
 mod standing;
 mod stats;
@@ -141,6 +141,7 @@ struct Readme;
 #[doc(hidden)]
 pub mod model {
     pub use crate::core::ghost::{GhostTable, STEP};
+    pub use crate::core::index::{Index, Sought};
     pub use crate::core::lane::Lane;
     pub use crate::core::lanes::Lanes;
     use crate::core::lanes::NUMBER;

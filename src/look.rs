@@ -27,7 +27,7 @@ impl<K, C> Engine<K, C> {
     pub fn look(&self, index: u32, turned: (u64, u64), now: u64) -> Look<'_, K, C> {
         let seat = self.core.seats.get(index);
         // Before the seat is read: whoever fills it after this look tells us.
-        self.core.card(index).alarm.reset();
+        seat.alarm.reset();
         let word = seat.state.load();
         let (stamp, deadline) = (seat.stamp.get(), seat.deadline.get());
         match word.phase() {
@@ -47,8 +47,8 @@ impl<K, C> Engine<K, C> {
             Phase::Leased => {
                 let soon = now.saturating_add(self.maintainer.tick);
                 let spell = deadline.saturating_sub(stamp).min(self.probe_interval(index));
-                let retire_at = self.core.card(index).retire_at.get();
-                Look::Later(now.saturating_add(spell).min(retire_at).max(soon))
+                let Some(facts) = self.facts_at(index) else { return Look::Later(soon) };
+                Look::Later(now.saturating_add(spell).min(facts.retire_at).max(soon))
             }
         }
     }
@@ -56,7 +56,8 @@ impl<K, C> Engine<K, C> {
     /// Whether a leased connection was never idle, or never leased before.
     fn is_first(&self, index: u32, word: Word) -> bool {
         // If the seat was vacated meanwhile, the next connection asks for a look.
-        word.incarnation() == self.core.card(index).uses_base.get().wrapping_add(1)
+        self.facts_at(index)
+            .is_some_and(|facts| word.incarnation() == facts.uses_base.wrapping_add(1))
     }
 
     /// When to look again at a connection in its first lease. Its release may well be the
@@ -68,7 +69,7 @@ impl<K, C> Engine<K, C> {
         let (stamp, tick) = (seat.stamp.get(), self.maintainer.tick);
         let spell = seat.deadline.get().saturating_sub(stamp).min(self.probe_interval(index));
         let age = now.saturating_sub(stamp);
-        let retire_at = self.core.card(index).retire_at.get();
+        let retire_at = self.facts_at(index).map_or(0, |facts| facts.retire_at);
         let again = now.saturating_add(spell.min(age).max(tick));
         Look::Later(again.min(retire_at.max(now.saturating_add(tick))))
     }

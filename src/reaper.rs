@@ -41,6 +41,9 @@ use crate::time::NEVER;
 /// Connections that are closed or asked in one step, about.
 pub(crate) const CHORES_PER_STEP: usize = if cfg!(slabpool_loom) { 2 } else { 256 };
 
+/// Seats that are due for which memory is kept.
+const DUE_KEPT: usize = 4_096;
+
 /// A tick is this part of the idle timeout, within these limits.
 const TICK_PART: u32 = 32;
 const TICK_MIN: Duration = Duration::from_millis(100);
@@ -240,6 +243,10 @@ impl<K, C> Engine<K, C> {
                 Look::Never => work.wheel.clear(index),
             }
         }
+        if due.len() < DUE_KEPT {
+            // After many insertions between two steps it is as large as the pool.
+            due.shrink_to(DUE_KEPT);
+        }
         work.due = due;
         let mut closing = Vec::new();
         self.age(work, now, &mut closing);
@@ -293,7 +300,7 @@ impl<K, C> Engine<K, C> {
         }
         self.maintainer.hurried.collect(self.core.seats.high_water(), |index| {
             // Vacant seats as well: their alarms must not stay set with nobody to look.
-            let asked = self.core.find_card(index).map_or(Alarm::UNSET, |card| card.alarm.tick());
+            let asked = self.core.seats.find(index).map_or(Alarm::UNSET, |seat| seat.alarm.tick());
             let planned = wheel.tick_of(index).unwrap_or(u64::MAX);
             if asked != Alarm::UNSET && u64::from(asked) < planned {
                 due.push(index);
@@ -343,7 +350,7 @@ impl<K, C> Engine<K, C> {
     /// Sets the alarm of a seat. True if the reaper must be told.
     fn set_alarm(&self, index: u32, time: u64) -> bool {
         let tick = self.maintainer.tick_of(time).min(u64::from(Alarm::UNSET - 1));
-        time != NEVER && self.core.card(index).alarm.request(tick as u32)
+        time != NEVER && self.core.seats.get(index).alarm.request(tick as u32)
     }
 
     fn look_later(&self, work: &mut Work, index: u32, time: u64) {

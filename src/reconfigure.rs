@@ -19,7 +19,9 @@ use crate::events::event;
 use crate::group::{Member, Members};
 use crate::pool::Pool;
 use crate::settings::{GroupSettings, Settings};
-use crate::sync::{Condvar, Mutex, MutexGuard, Ordering, Step, ThreadId, current_thread, fence};
+use crate::sync::{
+    AtomicU32, Condvar, Mutex, MutexGuard, Ordering, Step, ThreadId, current_thread, fence,
+};
 
 impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Pool<K, C> {
     /// A copy of the settings in force.
@@ -70,6 +72,8 @@ pub(crate) struct Desk {
     free: Condvar,
     /// For the settings of groups. Held for some steps, and while no other code runs.
     groups: Mutex<()>,
+    /// How often the settings of the pool were changed.
+    changes: AtomicU32,
     step: Step,
 }
 
@@ -79,8 +83,16 @@ impl Desk {
             holder: Mutex::new(None),
             free: Condvar::new(),
             groups: Mutex::new(()),
+            changes: AtomicU32::new(0),
             step: Step::new(),
         }
+    }
+
+    /// How often the settings of the pool were changed: those that are read after this are
+    /// at least as new.
+    pub fn changes(&self) -> u32 {
+        // Acquire: pairs with the Release in `reconfigure_and`.
+        self.changes.load(Ordering::Acquire)
     }
 
     /// Waits for those who are there already.
@@ -138,13 +150,15 @@ impl<K, C> Engine<K, C> {
         self.capacity.set_max(settings.capacity);
         self.desk.step.publish();
         self.settings.store(Arc::new(settings));
+        // Release: pairs with the Acquire in `changes`.
+        self.desk.changes.fetch_add(1, Ordering::Release);
         event!(info, "pool reconfigured");
         // From here on others may change them again. What follows looks for itself what
         // they are.
         drop(turn);
-        // SeqCst: pairs with the fence in `join`. Either whoever makes a group sees the
-        // new settings once it is in the directory, or it is found here.
-        fence(Ordering::SeqCst);
+        // Either whoever makes a group sees the change once it is in the directory, or it is
+        // found here.
+        self.directory.meet();
         self.directory.for_each(|group| self.apply_settings(group));
         self.shrink(usize::MAX);
         // The capacity may have been raised.
@@ -230,6 +244,11 @@ impl Own {
         let own = Self::default();
         own.set(settings);
         own
+    }
+
+    /// Whether there never were any.
+    pub fn is_none(&self) -> bool {
+        self.0.get().is_none()
     }
 
     pub fn get(&self) -> GroupSettings {

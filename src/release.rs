@@ -37,8 +37,7 @@ impl<K, C> Engine<K, C> {
             return self.end(lease, fault);
         }
         if self.config.watches()
-            // SAFETY: the lease owns the seat (S2).
-            && let Err(reason) = unsafe { self.listen(seat, record.seat) }
+            && let Err(reason) = self.listen_again(&lease, now)
         {
             return self.end(lease, reason);
         }
@@ -53,6 +52,17 @@ impl<K, C> Engine<K, C> {
             }
             ticket => self.shelve_spare(seat, claim, ticket, lanes, cap),
         }
+    }
+
+    /// Registers the bell of a connection that is released. One that is out of date is not
+    /// asked: it goes for that, also if it is dead.
+    fn listen_again(&self, lease: &RawLease<K, C>, now: u64) -> Result<(), CloseReason> {
+        let (seat, record) = (lease.seat(), lease.record());
+        if !Mark::is_of(seat.mark.get(), self.generation_of(&record.group)) {
+            return Err(self.unfitness(seat, now));
+        }
+        // SAFETY: the lease owns the seat (S2).
+        unsafe { self.listen(seat, record.seat) }
     }
 
     /// The last step of a release, of a connection that was leased in place.
@@ -110,7 +120,6 @@ impl<K, C> Engine<K, C> {
         // That was no use of the connection, and no hit.
         let base = record.uses_base.get().wrapping_add(1);
         record.uses_base.set(base);
-        self.core.card(index).uses_base.set(base);
         self.counters.vacated.add();
         match self.core.take_ticket(index) {
             Some(ticket) => self.shelve(seat, claim, ticket, lanes, record.group.limits.max_idle()),
@@ -158,6 +167,8 @@ impl<K, C> Engine<K, C> {
         let pushed = lanes.push_capped(&self.core, ticket, cap);
         if !pushed {
             self.core.give_ticket(ticket);
+            // One that is out of date goes for that.
+            self.check_shelved(self.core.seats.get(claim.seat), claim, lanes);
             self.remove_idle(claim, CloseReason::GroupFull);
         }
         pushed

@@ -23,11 +23,11 @@ impl<K, C> Engine<K, C> {
     pub fn take(&self, token: Token) -> Option<C> {
         let record = self.store.get(token.key)?;
         let seat = self.core.seats.get(record.seat);
-        // S3: the word before the mark. If the mark is the token's, so is the
-        // incarnation, or seizing it fails.
+        // S3: the word before the number. If that is the token's, so is the incarnation,
+        // or seizing it fails.
         let word = seat.state.load();
         let claim = Claim { seat: record.seat, incarnation: word.incarnation() };
-        if !sits(&record, seat, token) || !seat.state.seize(claim.incarnation) {
+        if !self.sits(&record, token) || !seat.state.seize(claim.incarnation) {
             return None;
         }
         let removed = self.extract(claim);
@@ -44,7 +44,7 @@ impl<K, C> Engine<K, C> {
         let mut doomed = false;
         loop {
             let word = seat.state.load();
-            if !sits(&record, seat, token) {
+            if !self.sits(&record, token) {
                 return doomed;
             }
             let claim = Claim { seat: record.seat, incarnation: word.incarnation() };
@@ -72,7 +72,7 @@ impl<K, C> Engine<K, C> {
         // A release sees the doom after its push, or we see what it did before;
         // likewise whoever restores an inspected seat.
         record.group.lanes.barrier();
-        seat.state.touch().phase() != Phase::Idle || !sits(record, seat, token)
+        seat.state.touch().phase() != Phase::Idle || !self.sits(record, token)
     }
 
     /// Closes the idle connections of a group.
@@ -110,7 +110,7 @@ impl<K, C> Engine<K, C> {
         let now = self.config.clock.now();
         self.inspect_idle(|record, seat, incarnation| {
             let claim = Claim { seat: record.seat, incarnation };
-            let meta = self.peek(seat, claim, now);
+            let meta = self.peek(seat, claim, record.uses_base.get(), now);
             // SAFETY: an inspector owns the seat (S2), and makes no other reference (R1).
             let connection = unsafe { record.connection_mut() };
             let kept = keep(&record.group.key, &meta, connection);
@@ -183,7 +183,8 @@ impl<K, C> Engine<K, C> {
                 met.refused(CloseReason::Idle);
                 return true;
             }
-            let meta = self.peek(seat, claim, now);
+            let Some(facts) = self.facts_at(claim.seat) else { return true };
+            let meta = self.peek(seat, claim, facts.uses_base, now);
             // Those that are not fit stay for maintenance: to close them here would
             // change the chain under the walk, which gives up when that goes on.
             let mark = seat.mark.get();
@@ -238,6 +239,14 @@ impl<K, C> Engine<K, C> {
         InPlace::Refused
     }
 
+    /// Whether the connection of a token, whose record is held, is in its seat. The caller has
+    /// loaded the state before.
+    fn sits(&self, record: &Record<K, C>, token: Token) -> bool {
+        // S3: this was written before the state that the caller has seen. So if it is a
+        // later connection's, the caller's incarnation is over.
+        self.core.card(record.seat).serial.get() == token.serial
+    }
+
     pub fn meta(&self, lease: &RawLease<K, C>) -> Meta {
         let born = self.core.card(lease.record().seat).born.get();
         Meta {
@@ -250,20 +259,15 @@ impl<K, C> Engine<K, C> {
     }
 
     /// What an idle connection would say of itself when leased at `now`.
-    fn peek(&self, seat: &Seat, claim: Claim, now: u64) -> Meta {
+    fn peek(&self, seat: &Seat, claim: Claim, uses_base: u64, now: u64) -> Meta {
         let card = self.core.card(claim.seat);
         Meta {
             age: Duration::from_nanos(now.saturating_sub(card.born.get())),
             idle_for: Duration::from_nanos(now.saturating_sub(seat.stamp.get())),
-            uses: (claim.incarnation + 1).wrapping_sub(card.uses_base.get()),
+            uses: (claim.incarnation + 1).wrapping_sub(uses_base),
             reused: true,
         }
     }
-}
-
-/// Whether the connection of a token, whose record is held, is in its seat.
-fn sits<K, C>(record: &Record<K, C>, seat: &Seat, token: Token) -> bool {
-    record.serial == token.serial && Mark::serial(seat.mark.get()) == token.serial as u32
 }
 
 /// What became of a connection that was to be leased where its ticket lies.

@@ -25,11 +25,8 @@ impl<P: Borrow<Pool<K, C>>, K, C> Lease<P, K, C> {
 
     /// Counts uses in this lease beyond the first.
     pub(crate) fn charge(&mut self, uses: u64) {
-        let (pool, raw) = self.parts();
-        let record = raw.record();
-        let base = record.uses_base.get().wrapping_sub(uses);
-        record.uses_base.set(base);
-        pool.engine().core.card(record.seat).uses_base.set(base);
+        let record = self.parts().1.record();
+        record.uses_base.set(record.uses_base.get().wrapping_sub(uses));
     }
 
     /// The group that the connection is in, and keeps.

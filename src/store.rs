@@ -1,4 +1,4 @@
-//! Where the connections are: a sharded slab, indexed by token.
+//! Where the connections are: in sharded slabs, indexed by token.
 //!
 //! A record is pinned from its insertion to its removal by a guard of the slab
 //! that is forgotten and made good later. So its address stays valid, and a get
@@ -11,23 +11,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
-use sharded_slab::{Config, Entry, Slab};
+use sharded_slab::{Config, Entry};
 
 use crate::core::seat::Field;
 use crate::core::tagged::NIL;
 use crate::group::Members;
+use crate::shelf::{Layout, PER_THREAD, Shelves};
 use crate::sync::{Step, UnsafeCell};
-
-/// How the slab spends the 64 bits of its keys: 14 for the thread, 25 for the
-/// place, 25 for the generation.
-#[derive(Debug)]
-pub(crate) struct Layout;
-
-impl Config for Layout {
-    const MAX_THREADS: usize = 8_192;
-    const MAX_PAGES: usize = 19;
-    const INITIAL_PAGE_SIZE: usize = 32;
-}
 
 /// Live threads that can insert; a slab has a shard for each.
 pub(crate) const THREADS_MAX: usize = Layout::MAX_THREADS;
@@ -35,10 +25,7 @@ pub(crate) const THREADS_MAX: usize = Layout::MAX_THREADS;
 /// Connections that a pool can hold, all inserted by one thread if need be.
 pub(crate) const CONNECTIONS_MAX: usize = 1 << 23;
 
-const _: () = {
-    let per_thread = Layout::INITIAL_PAGE_SIZE * ((1 << Layout::MAX_PAGES) - 1);
-    assert!(CONNECTIONS_MAX < per_thread);
-};
+const _: () = assert!(CONNECTIONS_MAX < PER_THREAD);
 
 /// A pooled connection and what belongs to it.
 pub(crate) struct Record<K, C> {
@@ -46,18 +33,15 @@ pub(crate) struct Record<K, C> {
     /// and touched by that owner alone (S2).
     connection: UnsafeCell<MaybeUninit<C>>,
     pub group: Arc<Members<K>>,
-    /// The number of its insertion, never used twice.
-    pub serial: u64,
-    /// This record's key in the slab.
-    pub key: usize,
     pub seat: u32,
     /// When its lifetime ends.
     pub retire_at: u64,
     /// The incarnation from which its uses count. As `patience`.
     pub uses_base: Field,
-    /// How long this connection may stay idle, whatever the group allows. Read and
-    /// written by the owner of the seat alone (S2), while others may hold the record by
-    /// its token.
+    /// How long this connection may stay idle, whatever the group allows. Written by the
+    /// owner of the seat alone (S2), while others may hold the record by its token or its
+    /// key; what those read holds if they then seize the seat in the incarnation that
+    /// they saw before.
     pub patience: Field,
     /// How often it may be leased, all in all, whatever the group allows. As `patience`.
     pub uses_max: Field,
@@ -68,12 +52,10 @@ pub(crate) struct Record<K, C> {
 unsafe impl<K: Send + Sync, C: Send> Sync for Record<K, C> {}
 
 impl<K, C> Record<K, C> {
-    pub fn new(connection: C, group: Arc<Members<K>>, key: usize) -> Self {
+    pub fn new(connection: C, group: Arc<Members<K>>) -> Self {
         Self {
             connection: UnsafeCell::new(MaybeUninit::new(connection)),
             group,
-            key,
-            serial: 0,
             seat: NIL,
             retire_at: 0,
             uses_base: Field::default(),
@@ -123,9 +105,9 @@ impl<K, C> Record<K, C> {
     }
 }
 
-/// The slab.
+/// The slabs.
 pub(crate) struct Store<T> {
-    slab: Slab<T, Layout>,
+    slabs: Shelves<T>,
     step: Step,
 }
 
@@ -137,17 +119,14 @@ pub(crate) struct Place<T> {
 
 impl<T> Store<T> {
     pub fn new() -> Self {
-        Self { slab: Slab::new_with_config::<Layout>(), step: Step::new() }
+        Self { slabs: Shelves::new(), step: Step::new() }
     }
 
-    /// Puts in what `make` makes of its key, pinned. `None`, with `make` not
-    /// called, if this thread has no shard.
-    pub fn insert(&self, make: impl FnOnce(usize) -> T) -> Option<Place<T>> {
+    /// Puts in what `make` makes, pinned. `None`, with `make` not called, if this thread has
+    /// no shard.
+    pub fn insert(&self, make: impl FnOnce() -> T) -> Option<Place<T>> {
         // The slab panics for a thread beyond its limit, before it does anything.
-        let vacant = catch_unwind(AssertUnwindSafe(|| self.slab.vacant_entry())).ok()??;
-        let key = vacant.key();
-        vacant.insert(make(key));
-        let pin = self.slab.get(key).expect("nobody else knows this key yet");
+        let (key, pin) = catch_unwind(AssertUnwindSafe(|| self.slabs.insert(make))).ok()??;
         let record = NonNull::from(&*pin);
         // Made good in `remove`.
         mem::forget(pin);
@@ -157,7 +136,8 @@ impl<T> Store<T> {
     /// The record with this key, held until the guard goes.
     pub fn get(&self, key: usize) -> Option<Entry<'_, T, Layout>> {
         self.step.observe();
-        self.slab.get(key)
+        let (slab, key) = self.slabs.find(key)?;
+        slab.get(key)
     }
 
     /// Unpins and removes a record. Its memory is used again when the last guard
@@ -170,11 +150,13 @@ impl<T> Store<T> {
     pub unsafe fn remove(&self, key: usize) {
         self.step.observe();
         let removed = catch_unwind(AssertUnwindSafe(|| {
-            let Some(guard) = self.slab.get(key) else { return };
+            let Some((slab, key_there)) = self.slabs.find(key) else { return };
+            let Some(guard) = slab.get(key_there) else { return };
             // SAFETY: a guard is the slab, the slot and the key: this copy is, bit
             // for bit, the pin that `insert` forgot (R1), and stands for it.
             let pin = unsafe { ptr::read(&guard) };
-            self.slab.remove(key);
+            slab.remove(key_there);
+            self.slabs.removed(key);
             drop(guard);
             drop(pin);
         }));

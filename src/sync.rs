@@ -2,7 +2,7 @@
 //! when `loom-tests` compiles the crate as its own library.
 //!
 //! Everything whose interleavings matter goes through here. What does not
-//! (reference counts, the directory, the queues) uses std and the named crates
+//! (reference counts, the queues) uses std and the named crates
 //! directly, and is a single opaque step to a model. A [`Step`] beside it shows the
 //! model that it is there.
 
@@ -63,6 +63,19 @@ mod imp {
         #[inline(always)]
         pub(crate) fn observe(&self) {}
     }
+
+    /// Nothing, outside models.
+    #[derive(Debug)]
+    pub(crate) struct Crossing;
+
+    impl Crossing {
+        pub(crate) fn unseen() -> Self {
+            Self
+        }
+
+        #[inline(always)]
+        pub(crate) fn pass(&self) {}
+    }
 }
 
 #[cfg(slabpool_loom)]
@@ -105,6 +118,30 @@ mod imp {
         /// a read-modify-write.
         pub(crate) fn observe(&self) {
             self.0.fetch_add(0, Ordering::Acquire);
+        }
+    }
+
+    /// Stands before accesses to words that some threads only read, and others read and then
+    /// exchange. Of a word, loom remembers the last access alone: that is the second one's own,
+    /// and so it would not try to read the word before and after the exchange. Relaxed: orders
+    /// nothing.
+    #[derive(Debug)]
+    pub(crate) struct Crossing(Option<AtomicUsize>);
+
+    impl Crossing {
+        pub(crate) fn unseen() -> Self {
+            Self(None)
+        }
+
+        /// For models of just this: it makes many more executions.
+        pub(crate) fn seen() -> Self {
+            Self(Some(AtomicUsize::new(0)))
+        }
+
+        pub(crate) fn pass(&self) {
+            if let Some(word) = &self.0 {
+                word.fetch_add(0, Ordering::Relaxed);
+            }
         }
     }
 }

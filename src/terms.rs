@@ -1,5 +1,7 @@
 //! What is said of one connection, when it is put in and when it is released.
 
+use std::sync::Arc;
+
 use crate::engine::{Engine, RawLease};
 use crate::error::CloseReason;
 use crate::settings::PutOptions;
@@ -36,10 +38,7 @@ impl<K, C> Engine<K, C> {
         // published as the connection is, by the state.
         let record = lease.record();
         if let Some(timeout) = options.idle_timeout {
-            let patience = nanos(timeout);
-            record.patience.set(patience);
-            // For those who do not own the seat.
-            self.core.card(record.seat).patience.set(patience);
+            record.patience.set(nanos(timeout));
         }
         if let Some(uses) = options.max_uses {
             record.uses_max.set(lease.uses().saturating_add(uses));
@@ -57,5 +56,51 @@ impl<K, C> Engine<K, C> {
             self.learn(&lease.record().group, idle_for);
         }
         self.end(lease, CloseReason::Dead);
+    }
+}
+
+/// What a record says of its connection, as one reads it who does not own the seat. Holds if
+/// the reader then seizes the seat in the incarnation that it saw before (S1, S3).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Facts {
+    /// The hash of its group's key: the same for all of a group.
+    pub group: u64,
+    pub retire_at: u64,
+    pub uses_base: u64,
+    patience: u64,
+}
+
+impl Facts {
+    /// When a connection that was released at `stamp` ends by an idle timeout of its own.
+    pub fn own_end(&self, stamp: u64) -> u64 {
+        stamp.saturating_add(self.patience)
+    }
+
+    /// When it ends for good: as [`Facts::own_end`], or by its lifetime.
+    pub fn hard_end(&self, stamp: u64) -> u64 {
+        self.own_end(stamp).min(self.retire_at)
+    }
+}
+
+impl<K, C> Engine<K, C> {
+    /// What the record of the connection in a seat says. `None` if the connection has left.
+    ///
+    /// The caller has found the seat occupied, so that the key on its card is that of this
+    /// connection or of a later one.
+    pub fn facts_at(&self, seat: u32) -> Option<Facts> {
+        let key = self.core.card(seat).key.follow() as usize;
+        let record = self.store.get(key).filter(|record| record.seat == seat)?;
+        let group = Arc::clone(&record.group);
+        let facts = Facts {
+            group: group.hash,
+            retire_at: record.retire_at,
+            uses_base: record.uses_base.get(),
+            patience: record.patience.get(),
+        };
+        // If the connection leaves meanwhile, the record goes with the guard; the group is
+        // still ours then, and so not dropped under the lock of maintenance.
+        drop(record);
+        self.let_go(group);
+        Some(facts)
     }
 }

@@ -175,13 +175,13 @@ impl<K, C> Engine<K, C> {
         let mut seats = self.core.seats.iter_from(from);
         for (index, seat) in seats.by_ref().take(LOOKS_PER_STEP) {
             let word = seat.state.load();
-            let card = self.core.card(index);
             // S3: if the seat is still in this incarnation when it is seized, the fields
             // read here were those of this idle spell. Those at their end go anyway.
             let stamp = seat.stamp.get();
-            if word.phase() == Phase::Idle && sweep.began < card.hard_end(stamp) {
+            let facts = (word.phase() == Phase::Idle).then(|| self.facts_at(index)).flatten();
+            if let Some(facts) = facts.filter(|facts| sweep.began < facts.hard_end(stamp)) {
                 sweep.count(Note {
-                    group: card.group.get(),
+                    group: facts.group,
                     stamp,
                     serial: Mark::serial(seat.mark.get()),
                     seat: index,

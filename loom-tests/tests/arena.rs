@@ -65,3 +65,78 @@ fn a_record_has_one_owner() {
         assert!(!all.contains(&NIL));
     });
 }
+
+/// In models a chunk has 4 records, and the first table 1 chunk.
+const SECOND_CHUNK: u32 = 4;
+const THIRD_CHUNK: u32 = 8;
+
+/// Makes sure of a seat, writes to it, and says where it is.
+fn settle(core: &Core, index: u32) -> usize {
+    core.seats.cover(index);
+    let seat = core.seats.get(index);
+    seat.stamp.set(u64::from(index) + 1);
+    &raw const *seat as usize
+}
+
+/// Each seat is where it was, and still has what was written to it.
+fn find_again(core: &Core, seats: &[(u32, usize)]) {
+    for &(index, place) in seats {
+        let seat = core.seats.get(index);
+        assert_eq!(&raw const *seat as usize, place, "seat {index} has moved");
+        assert_eq!(seat.stamp.get(), u64::from(index) + 1);
+        assert!(core.seats.find(index).is_some());
+    }
+}
+
+/// One thread makes a chunk of a table, or finds that it is too late, while another one
+/// replaces the table.
+#[test]
+fn a_chunk_is_not_lost_with_its_table() {
+    check_all(|| {
+        let core = Arc::new(Core::new());
+        let other = thread::spawn({
+            let core = Arc::clone(&core);
+            move || settle(&core, SECOND_CHUNK)
+        });
+        let own = settle(&core, 0);
+        find_again(&core, &[(0, own)]);
+        let others = other.join().unwrap();
+        find_again(&core, &[(0, own), (SECOND_CHUNK, others)]);
+    });
+}
+
+/// Two threads replace the same table; one of them then replaces the next one as well.
+#[test]
+fn a_table_is_replaced_once() {
+    check(3, || {
+        let core = Arc::new(Core::new());
+        let other = thread::spawn({
+            let core = Arc::clone(&core);
+            move || settle(&core, THIRD_CHUNK)
+        });
+        let own = settle(&core, SECOND_CHUNK);
+        find_again(&core, &[(SECOND_CHUNK, own)]);
+        let others = other.join().unwrap();
+        find_again(&core, &[(SECOND_CHUNK, own), (THIRD_CHUNK, others)]);
+    });
+}
+
+/// A thread that looks for seats meets tables and chunks that others are about to make.
+#[test]
+fn what_is_found_is_whole() {
+    check_all(|| {
+        let core = Arc::new(Core::new());
+        let other = thread::spawn({
+            let core = Arc::clone(&core);
+            move || {
+                settle(&core, 0);
+                settle(&core, SECOND_CHUNK);
+            }
+        });
+        for index in [0, SECOND_CHUNK] {
+            let stamp = core.seats.find(index).map_or(0, |seat| seat.stamp.get());
+            assert!([0, u64::from(index) + 1].contains(&stamp));
+        }
+        other.join().unwrap();
+    });
+}

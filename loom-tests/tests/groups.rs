@@ -93,9 +93,9 @@ fn a_put_survives_the_end_of_a_handle() {
     });
 }
 
-/// Two threads put under keys of their own into a shard that is full: both would split it.
+/// Two threads put under keys of their own, beside a third: both lengthen the same list.
 #[test]
-fn a_shard_is_split_once() {
+fn two_keys_come_at_once() {
     check(2, || {
         let ledger = Ledger::default();
         let pool = builder().build().unwrap();
@@ -119,9 +119,9 @@ fn a_shard_is_split_once() {
     });
 }
 
-/// A group is found while its shard is split.
+/// A group is found while another one comes.
 #[test]
-fn a_group_is_found_while_its_shard_is_split() {
+fn a_group_is_found_while_another_comes() {
     check(3, || {
         let ledger = Ledger::default();
         let pool = builder().build().unwrap();
@@ -143,9 +143,9 @@ fn a_group_is_found_while_its_shard_is_split() {
     });
 }
 
-/// A group goes, and comes back, while its shard is split.
+/// A group goes, and comes back, while another one comes.
 #[test]
-fn a_group_that_goes_while_its_shard_is_split_is_gone() {
+fn a_group_that_goes_while_another_comes_is_gone() {
     check(2, || {
         let ledger = Ledger::default();
         let pool = builder().build().unwrap();

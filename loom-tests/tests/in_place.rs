@@ -45,6 +45,61 @@ fn a_release_against_a_get_of_the_same() {
     release_against(1, 3, get_and_release);
 }
 
+/// The next seat is the first of a chunk, in a table that has room for it.
+fn before_a_chunk(bench: &Bench) {
+    while bench.core.seats.high_water() < 12 {
+        bench.core.take_seat().unwrap();
+    }
+}
+
+/// What lies below is newer than all that the other thread knows of.
+#[test]
+fn a_get_under_it_finds_what_is_new() {
+    check(3, || {
+        let bench = Arc::new(Bench::layered(0, 1));
+        before_a_chunk(&bench);
+        let held = bench.get().unwrap();
+        let other = spawn(&bench, |bench| {
+            if let Some(held) = bench.pop() {
+                bench.release(held);
+            }
+        });
+        bench.release(bench.fresh());
+        bench.release(held);
+        let again = bench.get();
+        other.join().unwrap();
+        if let Some(held) = again {
+            bench.release(held);
+        }
+        bench.account(2);
+    });
+}
+
+/// A spare that was on top when the other thread looked names what is new.
+#[test]
+fn a_spare_that_is_used_again_names_what_is_there() {
+    check(3, || {
+        let bench = Arc::new(Bench::new(1));
+        before_a_chunk(&bench);
+        push_spare(&bench, 0);
+        let other = spawn(&bench, |bench| {
+            if let Some((_, found)) = bench.lanes.pop_spare(&bench.core) {
+                assert!(matches!(found.claim().seat, 0 | 12));
+            }
+        });
+        if let Some((ticket, _)) = bench.lanes.pop_spare(&bench.core) {
+            bench.core.give_ticket(ticket);
+            push_spare(&bench, bench.core.take_seat().unwrap());
+        }
+        other.join().unwrap();
+    });
+}
+
+fn push_spare(bench: &Bench, seat: u32) {
+    let spare = bench.core.take_spare(seat).unwrap();
+    bench.lanes.push(&bench.core, bench.core.find(spare).ticket, spare);
+}
+
 #[test]
 fn a_release_against_trim() {
     release_against(1, 3, |bench| {

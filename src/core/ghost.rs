@@ -155,15 +155,16 @@ impl Bucket {
     /// Where a ghost goes, what is there, and what is there then: with its like, or
     /// in place of the oldest. `None` if there is none that is older.
     fn place_for(&self, ghost: Word) -> Option<(&Slot, Word, Word)> {
-        let joined = self.words().find_map(|(slot, word)| {
-            let joined = word.is_like(ghost).then(|| word.one_more())??;
-            Some((slot, word, joined))
-        });
-        joined.or_else(|| {
-            let (slot, oldest) = self.words().min_by_key(|&(_, word)| word)?;
-            let gives_way = oldest == Word::EMPTY || oldest.step() < ghost.step();
-            gives_way.then_some((slot, oldest, ghost))
-        })
+        let words = self.0.each_ref().map(Slot::load);
+        let with = |place: usize, next| Some((&self.0[place], words[place], next));
+        let joins = |word: &Word| word.is_like(ghost) && word.one_more().is_some();
+        if let Some(place) = words.iter().position(joins) {
+            return with(place, words[place].one_more()?);
+        }
+        let oldest = words.iter().copied().fold(words[0], Word::min);
+        let gives_way = oldest == Word::EMPTY || oldest.step() < ghost.step();
+        let place = words.iter().position(|&word| word == oldest)?;
+        gives_way.then_some(ghost).and_then(|ghost| with(place, ghost))
     }
 }
 

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`tagged`] | the head of a stack: index and tag in one word |
 //! | [`arena`] | growing arrays of records, found by index |
+//! | [`levels`] | an array that grows by levels, for doors and rows |
 //! | [`state`] | the state word of a seat |
 //! | [`seat`] | one pooled connection: its state, its times, its mark |
 //! | [`ticket`] | a claim to one seat in one incarnation; what stacks link |
@@ -16,6 +17,8 @@
 //! | [`strained`] | groups that need more lanes |
 //! | [`era`] | from which time a group's connections are |
 //! | [`rank`] | how many idle connections of a group are younger than one |
+//! | [`hold`] | what threads hold on to for a moment |
+//! | [`index`] | a table of items by hash, which grows while it is used |
 //! | [`stock`] | lanes on loan, which outlive their group |
 //! | [`lru`] | which idle connection goes when the pool is full |
 //! | [`notices`] | seats that the reaper must look at sooner than planned |
@@ -26,8 +29,11 @@ pub mod arena;
 pub mod chain;
 pub mod era;
 pub mod ghost;
+pub mod hold;
+pub mod index;
 pub mod lane;
 pub mod lanes;
+pub mod levels;
 pub mod lru;
 pub mod notices;
 pub mod rank;
@@ -104,12 +110,6 @@ impl Core {
     /// The card of a seat that was taken at some time.
     pub fn card(&self, seat: u32) -> &Card {
         self.cards.get(seat)
-    }
-
-    /// The card of a seat below the high-water mark. `None` while whoever has drawn
-    /// the seat has yet to make sure of it.
-    pub fn find_card(&self, seat: u32) -> Option<&Card> {
-        self.cards.find(seat)
     }
 
     /// No more tickets than this were ever in use.

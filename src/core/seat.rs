@@ -149,6 +149,9 @@ pub struct Seat {
     /// The seat's own ticket (K2).
     pub ticket: Ticket,
     free: AtomicU32,
+    /// For the reaper, which looks at the rest then. Stays with the seat when the next
+    /// connection takes it.
+    pub alarm: Alarm,
 }
 
 const _: () = assert!(cfg!(slabpool_loom) || size_of::<Seat>() == 64);
@@ -163,6 +166,7 @@ impl Default for Seat {
             mark: Mark(AtomicU64::new(0)),
             ticket: Ticket::default(),
             free: AtomicU32::new(NIL),
+            alarm: Alarm(AtomicU32::new(Alarm::UNSET)),
         }
     }
 }
@@ -203,56 +207,16 @@ impl Seat {
     }
 }
 
-/// What else belongs to a seat, for those who insert, for predicates and for the
-/// reaper. The card of a seat has the seat's index.
-///
-/// Some of it is in the connection's record as well: get and release have that at hand,
-/// and those who do not own the seat have no way to it.
-#[derive(Debug)]
+/// What else belongs to a seat, for those who do not own it. The card of a seat has the
+/// seat's index.
+#[derive(Debug, Default)]
 pub struct Card {
     /// When the connection was inserted.
     pub born: Field,
-    /// When its lifetime ends. As in the record.
-    pub retire_at: Field,
-    /// The incarnation from which uses count. As in the record.
-    pub uses_base: Field,
-    /// How long it may stay idle, whatever its group allows. As in the record.
-    pub patience: Field,
-    /// The hash of its group's key: the same for all of a group.
-    pub group: Field,
-    /// Where its record is, for those who do not own the seat.
+    /// Where its record is, which says all the rest.
     pub key: Field,
-    pub alarm: Alarm,
-    unused: AtomicU32,
-}
-
-impl Default for Card {
-    fn default() -> Self {
-        Self {
-            born: Field::default(),
-            retire_at: Field::default(),
-            uses_base: Field::default(),
-            patience: Field::default(),
-            group: Field::default(),
-            key: Field::default(),
-            alarm: Alarm(AtomicU32::new(Alarm::UNSET)),
-            unused: AtomicU32::new(NIL),
-        }
-    }
-}
-
-impl Card {
-    /// When a connection that was released at `stamp` ends for good, by its lifetime or
-    /// an idle timeout of its own.
-    pub fn hard_end(&self, stamp: u64) -> u64 {
-        stamp.saturating_add(self.patience.get()).min(self.retire_at.get())
-    }
-}
-
-impl Record for Card {
-    fn free_link(&self) -> &AtomicU32 {
-        &self.unused
-    }
+    /// The number of its insertion, never used twice. Written after the key.
+    pub serial: Field,
 }
 
 #[cfg(all(test, not(slabpool_loom)))]

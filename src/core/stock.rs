@@ -46,8 +46,7 @@ impl Stock {
         let loan = Loan { place, stock: Arc::clone(self) };
         debug_assert!(!loan.era.is_draining(), "that would have kept the group");
         // Void tickets that were pushed too late.
-        loan.drain(core, |_| {});
-        loan.begin_anew();
+        loan.clear(core);
         loan
     }
 }
@@ -78,6 +77,15 @@ pub struct Loan {
 }
 
 impl Loan {
+    /// Throws away the tickets of a group that has gone, all of them void. Some may be
+    /// pushed later still. What comes next begins with one lane.
+    pub fn clear(&self, core: &Core) {
+        if self.all().any(|lane| lane.emptiness().is_none()) {
+            self.drain(core, |_| {});
+        }
+        self.begin_anew();
+    }
+
     /// The lanes, for as long as the pool exists: also when the group is gone.
     ///
     /// # Safety

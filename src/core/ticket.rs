@@ -159,11 +159,13 @@ impl Record for Spare {
 impl Spare {
     #[inline(always)]
     pub fn seat(&self) -> u32 {
-        self.seat.load(Ordering::Relaxed)
+        // Acquire: pairs with `set_seat`, also for those who are too late.
+        self.seat.load(Ordering::Acquire)
     }
 
     pub fn set_seat(&self, seat: u32) {
-        self.seat.store(seat, Ordering::Relaxed);
+        // Release: pairs with `seat`, whose caller goes on to a seat that this one has taken.
+        self.seat.store(seat, Ordering::Release);
     }
 }
 

@@ -66,7 +66,9 @@ impl Lane {
                 return None; // a spare, or NIL
             }
             let seat = core.seats.get(top.index());
-            let below = seat.ticket.below();
+            // Acquire, in `next`: what it names is looked at before the head says whether it is
+            // right.
+            let below = seat.ticket.next();
             if !seat.is_leased_in_place() {
                 if head.unlink(top, below) {
                     return Some((top.index(), seat));

@@ -8,7 +8,8 @@
 //!
 //! Timers are named by small numbers, at most one timer each, and live in an array
 //! that these index, linked through each other: the wheel does not allocate but
-//! when it meets a larger number than ever before.
+//! when it meets a larger number than ever before. The array grows piece by piece, so
+//! that it has no more places than it needs, but for a part of one piece.
 
 const LEVEL_BITS: u32 = 6;
 const SLOTS: usize = 1 << LEVEL_BITS;
@@ -17,24 +18,59 @@ const LEVELS: usize = 6;
 const HORIZON: u64 = (1 << (LEVEL_BITS * LEVELS as u32)) - 1;
 const NONE: u32 = u32::MAX;
 
-/// A timer.
+/// Timers in a piece of the array.
+const PIECE: usize = 256;
+/// A timer: there is one for each idle connection, hence so packed.
+///
+/// ```text
+///  63                            9 8       0
+/// +-------------------------------+---------+
+/// |       tick, modulo 2^55       |  place  |
+/// +-------------------------------+---------+
+/// ```
+///
+/// The place is where it is linked, `level * SLOTS + slot`; [`NOWHERE`] when it is not set.
 #[derive(Clone, Copy, Debug)]
 struct Timer {
-    tick: u64,
+    word: u64,
     next: u32,
     previous: u32,
-    /// Where it is linked, `level * SLOTS + slot`; [`NONE`] when it is not set.
-    place: u32,
 }
 
-const UNSET: Timer = Timer { tick: 0, next: NONE, previous: NONE, place: NONE };
+const PLACE_BITS: u32 = 9;
+const NOWHERE: usize = (1 << PLACE_BITS) - 1;
+const TICK_MASK: u64 = u64::MAX >> PLACE_BITS;
+const UNSET: Timer = Timer { word: NOWHERE as u64, next: NONE, previous: NONE };
+
+const _: () = assert!(size_of::<Timer>() == 16);
+const _: () = assert!(SLOTS * LEVELS <= NOWHERE && HORIZON < TICK_MASK);
+
+impl Timer {
+    /// The tick to which it is set. It is no more than [`TICK_MASK`] after that at which
+    /// the wheel stands, and not before it.
+    fn tick(self, now: u64) -> u64 {
+        now + ((self.word >> PLACE_BITS).wrapping_sub(now) & TICK_MASK)
+    }
+
+    fn place(self) -> usize {
+        self.word as usize & NOWHERE
+    }
+
+    fn set_tick(&mut self, tick: u64) {
+        self.word = tick << PLACE_BITS | self.place() as u64;
+    }
+
+    fn set_place(&mut self, place: usize) {
+        self.word = self.word & !(NOWHERE as u64) | place as u64;
+    }
+}
 
 /// The wheel.
 #[derive(Debug)]
 pub struct Wheel {
     /// The tick up to which, inclusive, everything was handed out.
     now: u64,
-    timers: Vec<Timer>,
+    pieces: Vec<Box<[Timer; PIECE]>>,
     slots: Box<[u32; SLOTS * LEVELS]>,
     occupied: [u64; LEVELS],
 }
@@ -44,35 +80,44 @@ impl Wheel {
     pub fn new(now: u64) -> Self {
         Self {
             now,
-            timers: Vec::new(),
+            pieces: Vec::new(),
             slots: Box::new([NONE; SLOTS * LEVELS]),
             occupied: [0; LEVELS],
         }
     }
 
     /// Sets the timer `id` to `tick`, in place of what it was set to. A tick that
-    /// has passed counts as the next one.
+    /// has passed counts as the next one, one that is 2^55 or more away as a nearer one.
     pub fn set(&mut self, id: u32, tick: u64) {
-        let index = id as usize;
-        if self.timers.len() <= index {
-            self.timers.resize(index + 1, UNSET);
+        while self.pieces.len() <= id as usize / PIECE {
+            self.pieces.push(Box::new([UNSET; PIECE]));
         }
         self.clear(id);
-        self.timers[index].tick = tick.max(self.now + 1);
+        let tick = tick.clamp(self.now + 1, self.now + TICK_MASK);
+        self.timer(id).set_tick(tick);
         self.link(id);
+    }
+
+    fn timer(&mut self, id: u32) -> &mut Timer {
+        &mut self.pieces[id as usize / PIECE][id as usize % PIECE]
+    }
+
+    /// The timer `id`, if it is set.
+    fn find(&self, id: u32) -> Option<&Timer> {
+        let timer = &self.pieces.get(id as usize / PIECE)?[id as usize % PIECE];
+        (timer.place() != NOWHERE).then_some(timer)
     }
 
     /// Clears the timer `id`, if it is set.
     pub fn clear(&mut self, id: u32) {
-        if self.timers.get(id as usize).is_some_and(|timer| timer.place != NONE) {
+        if self.find(id).is_some() {
             self.unlink(id);
         }
     }
 
     /// The tick to which the timer `id` is set.
     pub fn tick_of(&self, id: u32) -> Option<u64> {
-        let timer = self.timers.get(id as usize)?;
-        (timer.place != NONE).then_some(timer.tick)
+        Some(self.find(id)?.tick(self.now))
     }
 
     /// Turns the wheel to `tick` and appends to `due` what was set to it or
@@ -93,10 +138,11 @@ impl Wheel {
                 self.now = start;
             }
             while id != NONE {
-                let timer = &mut self.timers[id as usize];
+                let now = self.now;
+                let timer = self.timer(id);
                 let next = timer.next;
-                timer.place = NONE;
-                if timer.tick <= self.now {
+                timer.set_place(NOWHERE);
+                if timer.tick(now) <= now {
                     due.push(id);
                 } else {
                     self.link(id);
@@ -109,7 +155,11 @@ impl Wheel {
     /// The number of timers that are set.
     #[cfg(all(test, not(slabpool_loom)))]
     fn len(&self) -> usize {
-        self.timers.iter().filter(|timer| timer.place != NONE).count()
+        self.pieces
+            .iter()
+            .flat_map(|piece| piece.iter())
+            .filter(|timer| timer.place() != NOWHERE)
+            .count()
     }
 
     /// The occupied slot that comes first, by the tick at which it begins.
@@ -135,8 +185,9 @@ impl Wheel {
 
     /// Links a timer into the slot of its tick. It is not linked, and not due.
     fn link(&mut self, id: u32) {
-        let tick = self.timers[id as usize].tick;
-        debug_assert!(tick > self.now, "timer {id} is due at {tick}, now is {}", self.now);
+        let now = self.now;
+        let tick = self.timer(id).tick(now);
+        debug_assert!(tick > now, "timer {id} is due at {tick}, now is {now}");
         // Level by the highest bit in which the tick differs from where the wheel
         // will stand next: so a slot is never one that was passed.
         let tick = tick.min((self.now + 1) | HORIZON);
@@ -147,28 +198,29 @@ impl Wheel {
         let head = std::mem::replace(&mut self.slots[place], id);
         self.occupied[level] |= 1 << slot;
         if head != NONE {
-            self.timers[head as usize].previous = id;
+            self.timer(head).previous = id;
         }
-        let timer = &mut self.timers[id as usize];
+        let timer = self.timer(id);
         timer.next = head;
         timer.previous = NONE;
-        timer.place = place as u32;
+        timer.set_place(place);
     }
 
     fn unlink(&mut self, id: u32) {
-        let Timer { next, previous, place, .. } = self.timers[id as usize];
+        let timer = *self.timer(id);
+        let (Timer { next, previous, .. }, place) = (timer, timer.place());
         if next != NONE {
-            self.timers[next as usize].previous = previous;
+            self.timer(next).previous = previous;
         }
         if previous != NONE {
-            self.timers[previous as usize].next = next;
+            self.timer(previous).next = next;
         } else {
-            self.slots[place as usize] = next;
+            self.slots[place] = next;
             if next == NONE {
-                self.occupied[place as usize / SLOTS] &= !(1 << (place as usize % SLOTS));
+                self.occupied[place / SLOTS] &= !(1 << (place % SLOTS));
             }
         }
-        self.timers[id as usize].place = NONE;
+        self.timer(id).set_place(NOWHERE);
     }
 }
 

@@ -345,10 +345,11 @@ where
         members.lanes.walk(&engine.core, |claim| {
             let seat = engine.core.seats.get(claim.seat);
             if !seat.state.load().honours(claim.incarnation) {
-                return true; // leased, or gone
+                return true; // leased where its ticket lies, or gone
             }
             idle += 1;
-            if claim.incarnation != engine.core.card(claim.seat).uses_base.get() {
+            let facts = engine.facts_at(claim.seat);
+            if facts.is_some_and(|facts| claim.incarnation != facts.uses_base) {
                 latest = latest.max(Some(seat.stamp.get()));
             }
             true

@@ -25,7 +25,7 @@ pub struct Held {
 impl Bench {
     /// Lanes without a ticket.
     pub fn new(lanes: usize) -> Self {
-        let cells = (0..8).map(|_| UnsafeCell::new(())).collect();
+        let cells = (0..16).map(|_| UnsafeCell::new(())).collect();
         Self { core: Core::new(), lanes: Lanes::new(lanes), cells }
     }
 
