@@ -59,7 +59,11 @@ impl Seen {
         }
         let memory_max = self.memory_warm + limits.slack_mib * MIB;
         ledger.check(memory <= memory_max, || {
-            format!("{} MiB of memory, {} at most after the warm-up", memory / MIB, memory_max / MIB)
+            format!(
+                "{} MiB of memory, {} at most after the warm-up",
+                memory / MIB,
+                memory_max / MIB
+            )
         });
         let descriptors_max = self.descriptors_warm + limits.descriptors_slack;
         ledger.check(descriptors <= descriptors_max, || {

@@ -127,8 +127,7 @@ fn soak(plan: Plan) -> ExitCode {
     let (done, stop) = (AtomicU64::new(first * OPS_PER_ROUND), AtomicBool::new(false));
     let total = plan.ops.map(|ops| ops + plan.from);
     let (round, excused, seen) = thread::scope(|scope| {
-        let watching =
-            scope.spawn(|| machine::watch(&ledger, plan.limits, total, &done, &stop));
+        let watching = scope.spawn(|| machine::watch(&ledger, plan.limits, total, &done, &stop));
         let (round, excused) = work(plan, &ledger, first, &done);
         stop.store(true, Relaxed);
         watching.thread().unpark();

@@ -1,2 +1,4 @@
 use std::process::ExitCode;
-pub fn soak(_: crate::Plan) -> ExitCode { ExitCode::FAILURE }
+pub fn soak(_: crate::Plan) -> ExitCode {
+    ExitCode::FAILURE
+}

@@ -54,14 +54,15 @@ impl World {
             .on_close(move |key, connection, reason| close(&books, *key, connection, reason));
         if !strict {
             let books = Arc::clone(ledger);
-            builder = builder.probe_interval(5 * SECOND).probe(move |connection: &mut Connection| {
-                let id = connection.id;
-                // The pool closes it then; what the probe found is lost.
-                if id.is_multiple_of(4_096) && connection.key.owner().is_none() {
-                    books.panic();
-                }
-                connection.look()
-            });
+            builder =
+                builder.probe_interval(5 * SECOND).probe(move |connection: &mut Connection| {
+                    let id = connection.id;
+                    // The pool closes it then; what the probe found is lost.
+                    if id.is_multiple_of(4_096) && connection.key.owner().is_none() {
+                        books.panic();
+                    }
+                    connection.look()
+                });
         }
         Self {
             pool: builder.build().expect("the settings are possible"),
