@@ -229,7 +229,7 @@ impl<K> Directory<K> {
         Q: Hash + Eq + ?Sized,
     {
         let hash = self.hash(key);
-        match table_of(&self.node_of(hash)).find(hash, |group| group.key.borrow() == key) {
+        match table_of(&self.node_of(hash)).find(hash, |group| (*group.key).borrow() == key) {
             Some(group) => use_it(group),
             None => otherwise(hash),
         }
@@ -255,7 +255,7 @@ impl<K> Directory<K> {
         loop {
             let leaf = self.leaf_to_change(hash);
             let table = leaf.table();
-            let found = table.find(hash, |group| group.key.borrow() == key);
+            let found = table.find(hash, |group| (*group.key).borrow() == key);
             if let Some(group) = found.filter(|group| enter(group)) {
                 return Arc::clone(group);
             }

@@ -1,6 +1,8 @@
 //! What the connections under one key share.
 
 use std::fmt;
+use std::mem::{self, ManuallyDrop};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::core::stock::Loan;
 use crate::engine::Engine;
@@ -27,7 +29,7 @@ pub(crate) struct Members<K> {
     pub annex: AtomicU32,
     /// Of the key, for the directory.
     pub hash: u64,
-    pub key: K,
+    pub key: ManuallyDrop<K>,
 }
 
 /// Void tickets that a group may have, besides as many as it has connections.
@@ -46,7 +48,7 @@ impl<K> Members<K> {
             configured: AtomicBool::new(false),
             annex: AtomicU32::new(0),
             hash,
-            key,
+            key: ManuallyDrop::new(key),
         }
     }
 
@@ -86,6 +88,20 @@ impl<K, C> Engine<K, C> {
         let group = Members::new(key, hash, lanes, limits, Own::new(own), Roll::with(member));
         self.remind(&group);
         group
+    }
+}
+
+impl<K> Drop for Members<K> {
+    /// Whoever lets go of a group last may be in the middle of something: an insertion that
+    /// makes room, a get. So a panic of the key's destructor goes no further, as those of
+    /// connections do not. Nobody is left to count it.
+    fn drop(&mut self) {
+        let dropped = catch_unwind(AssertUnwindSafe(|| {
+            // SAFETY: the group is being dropped, once, by the last who had it: G1.
+            unsafe { ManuallyDrop::drop(&mut self.key) }
+        }));
+        // The destructor of what it carries might panic again.
+        dropped.map_err(mem::forget).ok();
     }
 }
 

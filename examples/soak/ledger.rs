@@ -93,6 +93,11 @@ impl Ledger {
         self.inside.fetch_sub(1, Relaxed);
     }
 
+    /// It did not leave, after all.
+    pub fn stayed(&self) {
+        self.inside.fetch_add(1, Relaxed);
+    }
+
     pub fn check(&self, holds: bool, complaint: impl FnOnce() -> String) {
         if !holds {
             self.failed.store(true, Relaxed);

@@ -88,13 +88,13 @@ fn number(text: &str) -> Result<u64, String> {
 
 /// What to do, worked out.
 #[derive(Clone, Copy, Debug)]
-pub struct Plan {
-    pub seed: u64,
-    pub from: u64,
-    pub ops: Option<u64>,
-    pub time: Option<Duration>,
-    pub threads: usize,
-    pub limits: Limits,
+struct Plan {
+    seed: u64,
+    from: u64,
+    ops: Option<u64>,
+    time: Option<Duration>,
+    threads: usize,
+    limits: Limits,
 }
 
 fn main() -> ExitCode {
@@ -184,7 +184,7 @@ fn work(plan: Plan, ledger: &std::sync::Arc<Ledger>, first: u64, done: &AtomicU6
 }
 
 /// Says how it went, and where to go on.
-pub fn report(ledger: &Ledger, seed: u64, at: u64) -> ExitCode {
+fn report(ledger: &Ledger, seed: u64, at: u64) -> ExitCode {
     let failures = ledger.failures();
     if failures.is_empty() {
         println!("all is well; to go on: --seed {seed} --from {at}");

@@ -264,7 +264,7 @@ impl<'a> Worker<'a> {
                 connection.calm();
             }
             // It did not leave.
-            None => drop(self.world.ledger.inside.fetch_add(1, Relaxed)),
+            None => self.world.ledger.stayed(),
         }
     }
 
@@ -346,7 +346,7 @@ impl<'a> Worker<'a> {
         while closed.load(Relaxed) != id && since.elapsed() < PATIENCE {
             // It may come back, when whoever looks at it is done.
             if !self.world.strict && self.find_own(key, id) {
-                drop(self.world.excused.fetch_add(1, Relaxed));
+                self.world.excused.fetch_add(1, Relaxed);
                 return;
             }
             thread::yield_now();

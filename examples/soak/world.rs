@@ -109,7 +109,9 @@ impl World {
     /// Everything that must be true when nobody is at it.
     pub fn settle(&self, round: u64) {
         // More than one piece of work may be waiting for another.
-        (0..4).for_each(|_| drop(self.pool.maintain()));
+        for _ in 0..4 {
+            self.pool.maintain();
+        }
         let Self { pool, ledger, .. } = self;
         let (status, stats) = (pool.status(), pool.stats());
         let held = (status.idle + status.leased) as u64;

@@ -1,4 +1,0 @@
-use std::process::ExitCode;
-pub fn soak(_: crate::Plan) -> ExitCode {
-    ExitCode::FAILURE
-}
