@@ -214,7 +214,8 @@ impl<'a> Worker<'a> {
     /// Keys without end, of which some have settings that panic.
     fn put_once(&mut self) {
         self.fresh += 1;
-        let number = (self.part << 8 | self.number as u64) << 16 | self.fresh % (1 << 16);
+        let thread = (self.part << 8) + self.number as u64;
+        let number = (thread << 16) + self.fresh % (1 << 16);
         let key = Key(Key::ONCE + number);
         let connection = self.connect(key);
         match expecting(|| self.world.pool.put(&key, connection)) {
