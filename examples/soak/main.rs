@@ -38,6 +38,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 
+use dice::Dice;
 use ledger::Ledger;
 use machine::Limits;
 use worker::Worker;
@@ -170,6 +171,8 @@ fn work(plan: Plan, ledger: &std::sync::Arc<Ledger>, first: u64, done: &AtomicU6
                     ledger.check(ended.is_ok(), || format!("round {round}: a thread panicked"));
                 }
             });
+            // In most rounds only here, so that the bound is known exactly in those.
+            world.resize(&mut Dice::new(plan.seed, round, u64::MAX));
             world.settle(round);
             if ledger.has_failed() {
                 return (round, excused);

@@ -311,7 +311,7 @@ impl<'a> Worker<'a> {
                 self.drained = Some(key);
             }
             30..60 => self.resume(),
-            60..63 if self.number == 0 => self.world.resize(&mut self.dice),
+            60..63 if self.number == 0 && self.part % 4 == 3 => self.world.resize(&mut self.dice),
             63 => pool.clear(),
             64..66 if !self.world.strict => pool.invalidate(),
             66..80 if !self.world.strict => pool.invalidate_group(&key),
