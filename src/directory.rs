@@ -104,7 +104,7 @@ impl<K> Directory<K> {
         self.index.seek(Index::order_of(hash), hold, |item| {
             // SAFETY: held when it is asked for (X3).
             let group = unsafe { group_of::<K>(item) };
-            group.key.borrow() == key
+            (*group.key).borrow() == key
         })
     }
 

@@ -1,9 +1,12 @@
 //! What the connections under one key share.
 
 use std::fmt;
+use std::mem::ManuallyDrop;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::core::stock::Loan;
+use crate::ending::discard;
 use crate::engine::Engine;
 use crate::limits::Limits;
 use crate::reconfigure::Own;
@@ -30,7 +33,7 @@ pub(crate) struct Members<K> {
     pub changes: u32,
     /// Of the key, for the directory.
     pub hash: u64,
-    pub key: K,
+    pub key: ManuallyDrop<K>,
 }
 
 /// Void tickets that a group may have, besides as many as it has connections.
@@ -51,7 +54,7 @@ impl<K> Members<K> {
             annex: AtomicU32::new(0),
             changes,
             hash,
-            key,
+            key: ManuallyDrop::new(key),
         }
     }
 
@@ -64,7 +67,9 @@ impl<K> Members<K> {
         self.configured = AtomicBool::new(false);
         self.annex = AtomicU32::new(0);
         self.hash = hash;
-        self.key = key;
+        // SAFETY: G1: nobody has the group, and the key is replaced at once.
+        unsafe { self.drop_key() };
+        self.key = ManuallyDrop::new(key);
     }
 
     #[inline(always)]
@@ -137,6 +142,30 @@ struct GroupTerms {
     limits: Limits,
     own: Own,
     changes: u32,
+}
+
+impl<K> Members<K> {
+    /// Whoever lets go of a group last, or gives it another key, may be in the middle of
+    /// something: an insertion that makes room, a get. So a panic of the key's destructor goes
+    /// no further, as those of connections do not. Nobody is left to count it.
+    ///
+    /// # Safety
+    ///
+    /// The key is not used again.
+    unsafe fn drop_key(&mut self) {
+        let dropped = catch_unwind(AssertUnwindSafe(|| {
+            // SAFETY: by the caller's promise.
+            unsafe { ManuallyDrop::drop(&mut self.key) }
+        }));
+        dropped.map_err(discard).ok();
+    }
+}
+
+impl<K> Drop for Members<K> {
+    fn drop(&mut self) {
+        // SAFETY: the group is being dropped, once, by the last who had it: G1.
+        unsafe { self.drop_key() }
+    }
 }
 
 impl<K> fmt::Debug for Members<K> {

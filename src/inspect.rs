@@ -189,7 +189,7 @@ fn nanoseconds(time: u64) -> Duration {
 fn group<K: Clone>(members: &Members<K>, mut lines: Vec<ConnectionSnapshot>) -> GroupSnapshot<K> {
     lines.sort_by_key(|line| (line.idle_for.is_none(), line.idle_for, line.age));
     GroupSnapshot {
-        key: members.key.clone(),
+        key: K::clone(&members.key),
         draining: members.lanes.era.is_draining(),
         lanes: members.lanes.in_use(),
         connections: lines,

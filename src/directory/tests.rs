@@ -15,7 +15,7 @@ fn pool<K: Hash + Eq + Send + Sync + 'static>() -> Pool<K, u32> {
 
 fn keys<K: Hash + Eq + Clone>(directory: &Directory<K>) -> HashSet<K> {
     let mut keys = HashSet::new();
-    directory.for_each(|group| assert!(keys.insert(group.key.clone()), "a group is there once"));
+    directory.for_each(|group| assert!(keys.insert(K::clone(&group.key)), "a group is there once"));
     keys
 }
 

@@ -194,7 +194,7 @@ where
         Q: Eq + ?Sized,
     {
         let shard = self.shard(hash);
-        let found = shard.find(hash, |entry| entry.members.key.borrow() == key);
+        let found = shard.find(hash, |entry| (*entry.members.key).borrow() == key);
         let desk = found.map(|entry| entry.desk)?;
         self.desk(desk).word.enter();
         Some(Visit { registry: Arc::clone(self), desk })
@@ -207,7 +207,7 @@ where
         Q: Eq + ?Sized,
     {
         let shard = self.shard(hash);
-        let found = shard.find(hash, |entry| entry.members.key.borrow() == key);
+        let found = shard.find(hash, |entry| (*entry.members.key).borrow() == key);
         found.map(|entry| entry.desk)
     }
 
