@@ -199,7 +199,6 @@ def install():
     if not missing:
         return
     sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
-    # RUNLEVEL: the package does not start an nginx of its own.
-    quiet = ["env", "RUNLEVEL=1", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq"]
+    quiet = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq"]
     subprocess.run([*sudo, *quiet, "update"], check=True)
     subprocess.run([*sudo, *quiet, "install", "--no-install-recommends", *missing], check=True)
