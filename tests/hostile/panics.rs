@@ -143,8 +143,9 @@ fn destructors() {
     assert!(at_each_call(Hook::Destructor, None) > 4);
 }
 
-/// A key is dropped with its group, by whoever was the last to hold that.
+/// A key is dropped with its group, by whoever was the last to hold that; or when the group,
+/// which has gone, is given another key.
 #[test]
 fn destructors_of_keys() {
-    assert!(at_each_call(Hook::KeyDrop, None) > 10);
+    assert!(at_each_call(Hook::KeyDrop, None) >= 4);
 }
