@@ -84,16 +84,19 @@ impl Era {
     /// Lets connections in again. False if it did not drain.
     #[must_use = "who ends it takes the member out of the group"]
     pub fn resume(&self) -> bool {
-        // Acquire: pairs with the Release in `drain`.
-        self.word.fetch_and(GENERATION_MASK, Ordering::Acquire) & DRAINING != 0
+        // AcqRel: Acquire pairs with the Release in `drain`, Release with `has_drained`: who
+        // finds the drain ended knows of it.
+        self.word.fetch_and(GENERATION_MASK, Ordering::AcqRel) & DRAINING != 0
     }
 
     /// Whether a drain is what has made a connection with this mark unfit.
     pub fn has_drained(&self, mark: u64) -> bool {
+        // Acquire: pairs with the Release in `resume`.
+        let draining = self.word.load(Ordering::Acquire) & DRAINING != 0;
         // Relaxed: as in `drain`.
         let drained = self.drained.load(Ordering::Relaxed);
         let behind = drained.wrapping_sub(mark as u32) & GENERATION_MASK;
-        self.is_draining() || (1..=GENERATION_MASK / 2).contains(&behind)
+        draining || (1..=GENERATION_MASK / 2).contains(&behind)
     }
 }
 
