@@ -146,7 +146,7 @@ fn a_group_is_found_while_another_comes() {
 /// A group goes, and comes back, while another one comes.
 #[test]
 fn a_group_that_goes_while_another_comes_is_gone() {
-    check(2, || {
+    check(1, || {
         let ledger = Ledger::default();
         let pool = builder().build().unwrap();
         pool.put(&1, ledger.connection(0)).unwrap();
