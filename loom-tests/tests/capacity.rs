@@ -49,7 +49,7 @@ fn two_insertions_into_one_place() {
 /// that goes passes to one of them.
 #[test]
 fn two_insertions_evict_for_one_place() {
-    check(2, || {
+    check(1, || {
         let ledger = Ledger::default();
         let pool = builder().capacity(1).build().unwrap();
         let group = handle(&pool, 1);
@@ -124,7 +124,7 @@ fn set_capacity(pool: &slabpool::Pool<u8, Conn>, capacity: usize) {
 /// comes in alone.
 #[test]
 fn no_insertion_exceeds_a_lowered_capacity() {
-    check(2, || {
+    check(1, || {
         let ledger = Ledger::default();
         let pool = builder().capacity(2).build().unwrap();
         let group = handle(&pool, 1);

@@ -152,7 +152,7 @@ fn trim_takes_only_void_tickets() {
 /// given up for it.
 #[test]
 fn a_spare_gives_way_to_the_ticket_that_comes_home() {
-    check(3, || {
+    check(2, || {
         let bench = Arc::new(Bench::replaced(0, 2));
         let rounds = |bench: &Bench| {
             let (first, second) = (bench.get(), bench.get());
