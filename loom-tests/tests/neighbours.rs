@@ -129,7 +129,7 @@ fn the_last_stream_against_a_sharer_who_starves() {
 /// The limit is raised while one waits to share what has no room: he may connect, or has it.
 #[test]
 fn raised_against_share() {
-    check(2, || {
+    check(1, || {
         let ledger = Ledger::default();
         let town = town(4, 1, false);
         town.limit.set(1);
