@@ -186,7 +186,7 @@ fn shrink_and_grow_against_shedding_and_get() {
 /// the third, which has its seat.
 #[test]
 fn release_against_evict_and_a_drain_in_the_same_lanes() {
-    check(2, || {
+    check(1, || {
         let ledger = Ledger::default();
         let pool = builder().build().unwrap();
         let token = pool.put(&1, ledger.connection(0)).unwrap();
