@@ -37,7 +37,8 @@ impl<K, C> Engine<K, C> {
             return self.end(lease, fault);
         }
         if self.config.watches()
-            && let Err(reason) = self.listen_again(&lease, now)
+            // SAFETY: the lease owns the seat (S2).
+            && let Err(reason) = unsafe { self.listen(seat, record.seat) }
         {
             return self.end(lease, reason);
         }
@@ -52,17 +53,6 @@ impl<K, C> Engine<K, C> {
             }
             ticket => self.shelve_spare(seat, claim, ticket, lanes, cap),
         }
-    }
-
-    /// Registers the bell of a connection that is released. One that is out of date is not
-    /// asked: it goes for that, also if it is dead.
-    fn listen_again(&self, lease: &RawLease<K, C>, now: u64) -> Result<(), CloseReason> {
-        let (seat, record) = (lease.seat(), lease.record());
-        if !Mark::is_of(seat.mark.get(), self.generation_of(&record.group)) {
-            return Err(self.unfitness(seat, now));
-        }
-        // SAFETY: the lease owns the seat (S2).
-        unsafe { self.listen(seat, record.seat) }
     }
 
     /// The last step of a release, of a connection that was leased in place.
