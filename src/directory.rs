@@ -193,7 +193,8 @@ impl<K> Directory<K> {
     fn take_out(&self, order: u32, hold: &Hold<'_>, found: &Found) -> bool {
         let Some(place) = self.index.take_out(order, hold, found) else { return false };
         // Before this one joins them, which the caller still has.
-        if hold.row.limbo.len() >= LIMBO_MAX {
+        let waiting = hold.row.limbo.len();
+        if waiting > 0 && waiting.is_multiple_of(LIMBO_MAX) {
             self.reclaim(hold);
         }
         self.index.leave(hold, place);

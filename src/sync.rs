@@ -8,6 +8,8 @@
 
 pub(crate) use self::imp::*;
 
+pub(crate) mod barrier;
+
 #[cfg(not(slabpool_loom))]
 mod imp {
     pub(crate) use std::sync::atomic::{

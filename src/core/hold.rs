@@ -1,22 +1,24 @@
 //! What threads hold on to for a moment, so that nobody takes it away meanwhile.
 //!
 //! A reader finds an item, says that it holds it, and then looks whether the item is still
-//! there. Whoever takes an item out looks at what is held after that. In between both
-//! change the *turn* of the reader's row, so that one of the two sees the other: the reader
-//! that the item is gone, or the other that it is held.
+//! there. Whoever takes an item out looks at what is held after that. In between both pass
+//! their half of a [`barrier`], so that one of the two sees the other: the reader that the
+//! item is gone, or the other that it is held.
 //!
-//! Each thread has a row of its own, so that readers do not meet.
+//! Each thread has a row of its own, so that readers do not meet; these are hazard pointers
+//! (M. Michael, "Hazard Pointers: Safe Memory Reclamation for Lock-Free Objects", 2004).
 //!
 //! # Invariants
 //!
-//! * **O1** A turn is changed by read-modify-writes alone, so that of any two the later one
-//!   sees what came before the earlier one. The rest of a row is written by its thread alone.
+//! * **O1** Whoever says that it holds something passes the light barrier before it looks
+//!   whether that is there; whoever has taken something out passes the heavy one before it
+//!   looks who holds it, and if that fails, takes it for held.
 //! * **O2** A row has one thread at a time: numbers are given to threads once, until they
 //!   end. So what is in a row beside those words needs no read-modify-write.
 
 use crate::core::levels::Levels;
 use crate::core::tagged::NIL;
-use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering, barrier};
 
 /// How many items a thread may hold at once before it needs a second number.
 const PLACES: usize = if cfg!(slabpool_loom) { 1 } else { 4 };
@@ -26,7 +28,6 @@ const NOTHING: u64 = 0;
 #[derive(Debug)]
 #[cfg_attr(not(slabpool_loom), repr(align(64)))]
 pub struct Row {
-    turn: AtomicU32,
     /// Whether `Holds::reach` has this row.
     known: AtomicBool,
     places: [AtomicU64; PLACES],
@@ -41,7 +42,6 @@ pub struct Row {
 impl Default for Row {
     fn default() -> Self {
         Self {
-            turn: AtomicU32::new(0),
             known: AtomicBool::new(false),
             places: std::array::from_fn(|_| AtomicU64::new(NOTHING)),
             limbo: Pile::default(),
@@ -118,6 +118,8 @@ pub struct Hold<'a> {
 
 impl Holds {
     pub fn new() -> Self {
+        #[cfg(not(slabpool_loom))]
+        barrier::prepare();
         Self { rows: Levels::new(), reach: AtomicU32::new(0) }
     }
 
@@ -152,29 +154,32 @@ impl Holds {
         self.rows.cover(number);
         let row = self.rows.get(number);
         if !row.known.load(Ordering::Relaxed) {
-            // AcqRel: pairs with `rows`. Whoever looks at what is held finds this row, or
-            // this thread sees what was taken out before.
-            self.reach.fetch_max(number + 1, Ordering::AcqRel);
+            // Release: pairs with `rows`. Before this thread's first barrier (O1).
+            self.reach.fetch_max(number + 1, Ordering::Release);
             row.known.store(true, Ordering::Relaxed);
         }
         row
     }
 
     /// All that is held, in order: of what was taken out before, nothing else is in use,
-    /// nor will be.
-    pub fn all(&self) -> Vec<u64> {
-        let rows = self.rows().inspect(|row| row.pass());
+    /// nor will be. `None` if that cannot be said.
+    pub fn all(&self) -> Option<Vec<u64>> {
+        if !barrier::heavy() {
+            return None;
+        }
         // Acquire: pairs with `keep` and `drop`: what was held before is not used any more.
-        let held = rows.flat_map(|row| &row.places).map(|place| place.load(Ordering::Acquire));
+        let places = self.rows().flat_map(|row| &row.places);
+        let held = places.map(|place| place.load(Ordering::Acquire));
         let mut held: Vec<u64> = held.filter(|&item| item != NOTHING).collect();
         held.sort_unstable();
-        held
+        Some(held)
     }
 
     /// For whoever has changed something that others look at when they have put an item
     /// in: they see the change, or the caller finds the item from here on.
     pub fn meet(&self) {
-        self.rows().for_each(Row::pass);
+        // If it fails, this still holds of all who come some nanoseconds later.
+        let _ = barrier::heavy();
     }
 
     /// The sum of all balances: exact at rest.
@@ -188,20 +193,13 @@ impl Holds {
 
     /// The rows of all who hold something, or did.
     fn rows(&self) -> impl Iterator<Item = &Row> {
-        // AcqRel: pairs with `know`.
-        let reach = self.reach.fetch_add(0, Ordering::AcqRel);
+        // Acquire: pairs with `know`.
+        let reach = self.reach.load(Ordering::Acquire);
         (0..reach).filter_map(|number| self.rows.find(number))
     }
 }
 
 impl Row {
-    /// Comes before or after everybody else who does so (O1).
-    #[inline(always)]
-    fn pass(&self) {
-        // AcqRel: pairs with itself.
-        self.turn.fetch_add(1, Ordering::AcqRel);
-    }
-
     /// Counts items that were put in, or taken out.
     pub fn count(&self, items: i32) {
         // Relaxed: written by one thread at a time (O2).
@@ -213,7 +211,7 @@ impl Row {
 impl<'a> Hold<'a> {
     #[inline(always)]
     fn within(row: &'a Row, lent: Option<u32>) -> Option<Self> {
-        // Relaxed: written by this thread alone (O1, O2).
+        // Relaxed: written by this thread alone (O2).
         let place = row.places.iter().find(|place| place.load(Ordering::Relaxed) == NOTHING)?;
         Some(Self { row, place, lent })
     }
@@ -222,15 +220,14 @@ impl<'a> Hold<'a> {
     /// whether it is still there after that.
     #[inline(always)]
     pub fn keep(&self, item: u64) {
-        // Release: what was held before is let go, as in `drop`. The item itself is published
-        // by the turn.
+        // Release: what was held before is let go, as in `drop`.
         self.place.store(item, Ordering::Release);
-        self.row.pass();
+        barrier::light();
     }
 
     /// For whoever has put an item in, or found one: see [`Holds::meet`].
     pub fn meet(&self) {
-        self.row.pass();
+        barrier::light();
     }
 }
 
@@ -351,11 +348,11 @@ mod tests {
                 hold
             })
             .collect();
-        assert_eq!(holds.all(), (1..=3 * PLACES as u64).collect::<Vec<_>>());
+        assert_eq!(holds.all(), Some((1..=3 * PLACES as u64).collect()));
         many[4].keep(700);
-        assert_eq!(holds.all().last(), Some(&700));
+        assert_eq!(holds.all().unwrap().last(), Some(&700));
         drop(many);
-        assert_eq!(holds.all(), []);
+        assert_eq!(holds.all(), Some(vec![]));
     }
 
     #[test]
@@ -366,10 +363,10 @@ mod tests {
                 scope.spawn(|| {
                     let hold = holds.begin();
                     hold.keep(item);
-                    assert_eq!(holds.all(), [item]);
+                    assert_eq!(holds.all(), Some(vec![item]));
                 });
             });
         }
-        assert_eq!(holds.all(), []);
+        assert_eq!(holds.all(), Some(vec![]));
     }
 }

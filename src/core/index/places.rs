@@ -43,8 +43,9 @@ impl Index {
     pub fn reclaim(&self, hold: &Hold<'_>, mut each: impl FnMut(u32)) {
         let limbo = hold.row.limbo.take_all();
         let held = self.holds.all();
+        let is_held = |item| held.as_ref().is_none_or(|held| held.binary_search(&item).is_ok());
         while let Some(place) = limbo.pop(|place| &self.places.get(place).free) {
-            if held.binary_search(&(self.item(place) as u64)).is_ok() {
+            if is_held(self.item(place) as u64) {
                 self.leave(hold, place);
             } else {
                 each(place);
