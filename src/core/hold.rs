@@ -154,8 +154,8 @@ impl Holds {
         self.rows.cover(number);
         let row = self.rows.get(number);
         if !row.known.load(Ordering::Relaxed) {
-            // Release: pairs with `rows`. Before this thread's first barrier (O1).
-            self.reach.fetch_max(number + 1, Ordering::Release);
+            // Relaxed: before this thread's first barrier (O1).
+            self.reach.fetch_max(number + 1, Ordering::Relaxed);
             row.known.store(true, Ordering::Relaxed);
         }
         row
@@ -193,8 +193,8 @@ impl Holds {
 
     /// The rows of all who hold something, or did.
     fn rows(&self) -> impl Iterator<Item = &Row> {
-        // Acquire: pairs with `know`.
-        let reach = self.reach.load(Ordering::Acquire);
+        // Relaxed: after a barrier (O1), where it matters.
+        let reach = self.reach.load(Ordering::Relaxed);
         (0..reach).filter_map(|number| self.rows.find(number))
     }
 }
