@@ -36,7 +36,7 @@ fn warm(work: Work) -> Work {
 }
 
 #[library_benchmark]
-#[bench::slabpool_handle(warm(pairs::slabpool_handle(1)))]
+#[bench::slabpool_handle(warm(pairs::slabpool_handle(1, None)))]
 #[bench::slabpool_u64_keys(warm(pairs::slabpool_by_number()))]
 #[bench::slabpool_60_byte_keys(warm(pairs::slabpool_by_peer()))]
 #[bench::pingora_u64_keys(warm(pairs::pingora_by_number()))]

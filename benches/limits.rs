@@ -40,7 +40,7 @@ const COUNT: &str = "--count=";
 type New = fn() -> Work;
 
 const OPERATIONS_OF: [(&str, New); 11] = [
-    ("slabpool get + release, handle", || pairs::slabpool_handle(1)),
+    ("slabpool get + release, handle", || pairs::slabpool_handle(1, None)),
     ("... of a connection that has replaced another one", variants::replaced),
     ("... with a probe", variants::probed),
     ("... watched", variants::watched),

@@ -22,8 +22,11 @@ fn main() {
             common::measure(&mut group, name, THREADS, || new(groups));
         }
         if groups == 1 {
-            let lanes = || pairs::slabpool_lanes(groups, THREADS);
-            common::measure(&mut group, "slabpool, handle, 2 lanes", THREADS, lanes);
+            for (name, lanes) in [("slabpool, handle, 1 lane", 1), ("slabpool, handle, 2 lanes", 2)]
+            {
+                let new = || pairs::slabpool_handle(groups, Some(lanes));
+                common::measure(&mut group, name, THREADS, new);
+            }
         }
         group.finish();
     }

@@ -34,7 +34,7 @@ const QUEUE_CAPACITY: usize = 64;
 
 /// Thread `n` uses group `n % groups`.
 pub const BY_GROUP: [Grouped; 14] = [
-    ("slabpool, handle", slabpool_handle),
+    ("slabpool, handle", |groups| slabpool_handle(groups, None)),
     ("slabpool, key", |groups| slabpool_keyed(numbers(groups, 1), IDLE_PER_GROUP)),
     ("pingora-pool", |groups| pingora(numbers(groups, 1), IDLE_PER_GROUP)),
     ("deadpool, unmanaged", deadpool_unmanaged),
@@ -81,14 +81,10 @@ struct Peer {
     verify: bool,
 }
 
-/// A handle to a group.
-pub fn slabpool_handle(groups: usize) -> Work {
-    slabpool_lanes(groups, 1)
-}
-
-/// A handle to a group of several lanes.
-pub fn slabpool_lanes(groups: usize, lanes: usize) -> Work {
-    let builder = slabpool::Pool::builder().capacity(CAPACITY).lanes(lanes);
+/// A handle to a group, of so many lanes or as many as come by themselves.
+pub fn slabpool_handle(groups: usize, lanes: Option<usize>) -> Work {
+    let builder = slabpool::Pool::builder().capacity(CAPACITY);
+    let builder = lanes.into_iter().fold(builder, |builder, lanes| builder.lanes(lanes));
     let pool = builder.build().expect("the settings are possible");
     let new = |key: usize| {
         let group = pool.group(&key);
@@ -97,10 +93,24 @@ pub fn slabpool_lanes(groups: usize, lanes: usize) -> Work {
         }
         group
     };
-    unkeyed(groups, new, |group| {
+    let work = unkeyed(groups, new, |group| {
         let lease = group.get().expect(IDLE);
         black_box(*lease);
         lease.release();
+    });
+    maintained(pool, work)
+}
+
+/// With a piece of maintenance in each turn, as a reaper does it: lanes come by that.
+fn maintained<K: Hash + Eq + Send + Sync + 'static>(
+    pool: slabpool::Pool<K, Connection>,
+    work: Work,
+) -> Work {
+    Box::new(move |thread, pairs| {
+        if thread == 0 {
+            pool.maintain();
+        }
+        work(thread, pairs);
     })
 }
 
@@ -122,11 +132,13 @@ where
     fill(&lists, idle, |key, connection| {
         pool.put(key, connection).expect("there is room");
     });
-    keyed(lists, move |key| {
-        let lease = pool.get(key).expect(IDLE);
+    let user = pool.clone();
+    let work = keyed(lists, move |key| {
+        let lease = user.get(key).expect(IDLE);
         black_box(*lease);
         lease.release();
-    })
+    });
+    maintained(pool, work)
 }
 
 /// As [`slabpool_by_number`].

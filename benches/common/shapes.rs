@@ -3,6 +3,7 @@
 
 use std::hint::{black_box, spin_loop};
 use std::sync::Arc;
+use std::sync::atomic::{self, AtomicUsize};
 use std::thread;
 use std::time::Duration;
 
@@ -45,12 +46,13 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(3_600);
 pub type Keyed = (&'static str, fn(usize, Spread, usize) -> Work);
 
 /// Keys chosen at random.
-pub const BY_CHOICE: [Keyed; 5] = [
+pub const BY_CHOICE: [Keyed; 6] = [
     ("slabpool", by_choice::<Pool<u64, Connection>>),
     ("pingora-pool", by_choice::<ConnectionPool<Connection>>),
     ("Mutex<HashMap<u64, Vec>>", by_choice::<MutexMap>),
     ("DashMap<u64, Mutex<Vec>>", by_choice::<MapOfStacks<u64>>),
     ("hyper-util, legacy", by_choice::<LegacyPool<u64>>),
+    ("five lines in a row", |keys, spread, threads| lines_in_a_row(keys, spread, threads)),
 ];
 
 /// In which order leases end.
@@ -120,6 +122,28 @@ fn by_choice<S: Subject>(keys: usize, spread: Spread, threads: usize) -> Work {
         walks[thread].iter().cycle().take(pairs as usize).for_each(|key| {
             let lease = black_box(subject.get(*key));
             subject.release(*key, lease);
+        });
+    })
+}
+
+/// What it takes to find five cache lines of each key, each by the one before, as a get and a
+/// release do: the part of the directory, the group, its lane, the seat, and the record.
+fn lines_in_a_row(keys: usize, spread: Spread, threads: usize) -> Work {
+    const LINES: usize = 5;
+    /// A prime, so that neighbours lead to lines that are none.
+    const STRIDE: usize = 7_919;
+    #[repr(align(64))]
+    struct Line(usize);
+    let line = |n: usize| Line(n * STRIDE % keys);
+    let arrays: [Vec<Line>; LINES] = std::array::from_fn(|_| (0..keys).map(line).collect());
+    let fence = AtomicUsize::new(0);
+    let walk = |seed| choices(spread, keys, CHOICES, seed);
+    let walks: Vec<Vec<usize>> = (0..threads as u64).map(walk).collect();
+    Box::new(move |thread, pairs| {
+        walks[thread].iter().cycle().take(pairs as usize).for_each(|&key| {
+            let last = arrays.iter().fold(key, |at, array| array[at].0);
+            // As a claim, this waits for the last line before the next key's first is read.
+            fence.fetch_add(last, atomic::Ordering::AcqRel);
         });
     })
 }
