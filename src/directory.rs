@@ -141,7 +141,6 @@ impl<K> Directory<K> {
                     continue;
                 }
             };
-            self.index.open_door(order);
             if draft.is_none()
                 && let Some(create) = create.take()
             {

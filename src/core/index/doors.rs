@@ -4,18 +4,30 @@ use super::{DOOR, FIRST, Gap, Index, LAST_LEVEL, NIL, OPEN, SHUT, Step, Word};
 use crate::sync::{Ordering, overwrite};
 
 impl Index {
-    /// Sees to it that the door of the current level can be begun at, unless somebody else
-    /// is at that.
-    #[inline]
-    pub fn open_door(&self, order: u32) {
-        let number = Self::door_of(order, self.level());
+    /// Where to begin, if this door is shut: here, after it was put in, or at the next one
+    /// before it that is open, while somebody else is at that.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn begin_anew(&self, number: u32) -> Gap {
         // Relaxed: worth a look, no more.
         if self.door(number).0.load(Ordering::Relaxed) == SHUT {
             self.put_in_door(number);
         }
+        self.nearest(number)
     }
 
-    #[cold]
+    /// This door, or the next one before it that is open.
+    fn nearest(&self, mut number: u32) -> Gap {
+        loop {
+            let node = DOOR | number;
+            let word = self.load(node);
+            if word.is_open() {
+                return Gap { node, word };
+            }
+            number >>= 1;
+        }
+    }
+
     fn put_in_door(&self, number: u32) {
         let word = &self.door(number).0;
         let mine = Word(SHUT).to(NIL).0;
@@ -40,7 +52,7 @@ impl Index {
     /// Where a door belongs.
     fn gap_before(&self, number: u32) -> Gap {
         'again: loop {
-            let mut gap = self.begin(number >> 1);
+            let mut gap = self.nearest(number >> 1);
             loop {
                 match self.step(Self::order_of_door(number), number, gap) {
                     Step::On(next) => gap = next,
@@ -56,7 +68,7 @@ impl Index {
     #[inline]
     pub(super) fn grow_if_full(&self) {
         let level = self.level();
-        let enough = if cfg!(slabpool_loom) { level - 1 } else { 1 << level };
+        let enough = if cfg!(slabpool_loom) { 3 } else { 1 << level };
         if self.places.high_water() > enough && level < LAST_LEVEL {
             self.grow(level);
         }
