@@ -38,7 +38,7 @@ impl Index {
     }
 
     /// Where a door belongs.
-    fn gap_before(&self, number: u32) -> Gap {
+    fn gap_before(&self, number: u32) -> Gap<'_> {
         'again: loop {
             let mut gap = self.begin(number >> 1);
             loop {
