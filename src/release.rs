@@ -47,12 +47,19 @@ impl<K, C> Engine<K, C> {
         // SAFETY: the caller holds the pool, and with it the stock (N1).
         let lanes = unsafe { group.lanes.lasting() };
         match lease.ticket {
-            ticket if ticket & IN_PLACE != 0 => self.rest_in_place(lease, claim, lanes, cap),
-            ticket if ticket & SPARE == 0 => {
+            IN_PLACE => self.rest_in_place(lease, claim, lanes, cap),
+            ticket if ticket & (IN_PLACE | SPARE) == 0 => {
                 self.rest(seat, claim, &seat.ticket, ticket, lanes, cap)
             }
-            ticket => self.shelve_spare(seat, claim, ticket, lanes, cap),
+            ticket if ticket & IN_PLACE == 0 => self.shelve_spare(seat, claim, ticket, lanes, cap),
+            _ => self.rest_far(lease, claim, lanes, cap),
         }
+    }
+
+    /// As [`Engine::rest_in_place`], in another lane than the first.
+    #[inline(never)]
+    fn rest_far(&self, lease: RawLease<K, C>, claim: Claim, lanes: &Lanes, cap: u32) {
+        self.rest_in_place(lease, claim, lanes, cap);
     }
 
     /// The last step of a release, of a connection that was leased in place.

@@ -282,22 +282,45 @@ impl Index {
         mut keep: impl FnMut(*mut ()),
         mut is_it: impl FnMut(*mut ()) -> bool,
     ) -> Sought<'_> {
-        'again: loop {
-            let mut gap = self.begin(Self::door_of(order, self.level()));
-            loop {
-                let (place, next) = match self.step(order, 0, gap) {
-                    Step::Same(place, next) => (place, next),
-                    Step::On(next) => {
-                        gap = next;
-                        continue;
-                    }
-                    Step::End => return Sought::Gap(gap),
-                    Step::Changed => continue 'again,
-                };
+        let (gap, step) = self.walk(order, self.begin(Self::door_of(order, self.level())));
+        match step {
+            Step::Same(place, next) => {
                 // Acquire: as the order in `step`; and what is behind it is there.
                 let item = place.item.load(Ordering::Acquire);
                 keep(item);
                 // X1: it was there after it was held (X3).
+                if self.stands(gap) && is_it(item) {
+                    let own = Gap { at: &place.next, word: next };
+                    return Sought::Found(Found { item, own, before: gap });
+                }
+            }
+            Step::End => return Sought::Gap(gap),
+            Step::On(_) | Step::Changed => {}
+        }
+        self.seek_on(order, keep, is_it)
+    }
+
+    /// As [`Index::seek_and`], where several have the order, or others change the list.
+    #[cold]
+    #[inline(never)]
+    fn seek_on(
+        &self,
+        order: u32,
+        mut keep: impl FnMut(*mut ()),
+        mut is_it: impl FnMut(*mut ()) -> bool,
+    ) -> Sought<'_> {
+        'again: loop {
+            let mut from = self.begin(Self::door_of(order, self.level()));
+            loop {
+                let (gap, step) = self.walk(order, from);
+                let (place, next) = match step {
+                    Step::Same(place, next) => (place, next),
+                    Step::End => return Sought::Gap(gap),
+                    Step::On(_) | Step::Changed => continue 'again,
+                };
+                // Acquire, and X1: as above.
+                let item = place.item.load(Ordering::Acquire);
+                keep(item);
                 if !self.stands(gap) {
                     continue 'again;
                 }
@@ -305,7 +328,18 @@ impl Index {
                 if is_it(item) {
                     return Sought::Found(Found { item, own, before: gap });
                 }
-                gap = own;
+                from = own;
+            }
+        }
+    }
+
+    /// Goes on past what stands before an order: to a gap, and what comes after it.
+    #[inline(always)]
+    fn walk<'a>(&'a self, order: u32, mut gap: Gap<'a>) -> (Gap<'a>, Step<'a>) {
+        loop {
+            match self.step(order, 0, gap) {
+                Step::On(next) => gap = next,
+                other => return (gap, other),
             }
         }
     }

@@ -91,7 +91,7 @@ impl Lanes {
         let (head, top) = self.of_lease(lease).held(seat)?;
         rest();
         // To the same: whoever read the ticket as void fails to take it away.
-        Some(head.publish(top, seat))
+        Some(head.renew(top))
     }
 
     /// Takes the ticket of a seat away from the top of the lane in which its connection was

@@ -65,6 +65,9 @@ pub enum Phase {
     Orphaned = 5,
 }
 
+/// What an `Idle` word is less than that of the lease which follows.
+const LEASED_NEXT: u64 = (1 << PHASE_BITS) + Phase::Leased as u64 - Phase::Idle as u64;
+
 /// What the state held at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Word(u64);
@@ -130,8 +133,8 @@ impl State {
     /// The word that was there instead.
     #[inline(always)]
     pub fn claim(&self, incarnation: u64) -> Result<(), Word> {
-        let (idle, leased) =
-            (Word::new(incarnation, Phase::Idle), Word::new(incarnation + 1, Phase::Leased));
+        let idle = Word::new(incarnation, Phase::Idle);
+        let leased = Word(idle.0 + LEASED_NEXT);
         // AcqRel: Acquire pairs with `rest` and `restore`, so that whatever the last owner
         // did to the connection is visible. Release pairs with the Acquire on failure, and
         // in `was_claimed`: whoever finds a ticket void knows what the getter knew, as if

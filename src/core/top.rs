@@ -156,7 +156,7 @@ impl Lane {
             let near = top.index() == seat
                 || !top.is_empty() && core.find(top.index()).ticket.next() == seat;
             // L2: it hung from this head. To the same, as a release does.
-            near && head.publish(top, top.index())
+            near && head.renew(top)
         })
     }
 
