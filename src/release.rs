@@ -17,7 +17,6 @@ impl<K, C> Engine<K, C> {
         let seat = lease.seat();
         let record = lease.record();
         let group = &*record.group;
-        let generation = self.generation();
         let patience = record.patience.get().min(group.limits.idle_timeout());
         let deadline = now.saturating_add(patience).min(record.retire_at);
         let spell = seat.deadline.get().wrapping_sub(seat.stamp.get());
@@ -29,7 +28,7 @@ impl<K, C> Engine<K, C> {
         let incarnation = seat.state.own();
         let mark = seat.mark.get();
         let fit = now < deadline
-            && Mark::is_of(mark, generation.wrapping_add(group.generation()))
+            && Mark::is_of(mark, self.generation_of(group))
             && incarnation.wrapping_sub(record.uses_base.get())
                 < record.uses_max.get().min(group.limits.max_uses());
         if !fit {
