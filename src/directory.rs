@@ -11,6 +11,7 @@ use std::borrow::Borrow;
 use std::hash::Hash;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use ahash::RandomState;
@@ -31,6 +32,21 @@ pub(crate) struct Directory<K> {
     index: Index,
     /// The items of the index are `Arc`s, as pointers.
     items: PhantomData<Arc<Members<K>>>,
+}
+
+/// A group that was found. It is there for as long as this is.
+pub(crate) struct Held<'a, K> {
+    group: ManuallyDrop<Arc<Members<K>>>,
+    _hold: Hold<'a>,
+}
+
+impl<K> Deref for Held<'_, K> {
+    type Target = Arc<Members<K>>;
+
+    #[inline(always)]
+    fn deref(&self) -> &Arc<Members<K>> {
+        &self.group
+    }
 }
 
 /// A place of the index with a group that nobody else knows of.
@@ -57,6 +73,25 @@ impl<K> Directory<K> {
         self.hasher.hash_one(key)
     }
 
+    /// The group of `key`, held, or the hash of the key if there is none.
+    #[inline(always)]
+    pub fn find<Q>(&self, key: &Q) -> Result<Held<'_, K>, u64>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let hash = self.hash(key);
+        let hold = self.index.holds.begin();
+        match self.seek(hash, key, &hold) {
+            Sought::Found(found) => {
+                // SAFETY: held for as long as this is there (X3).
+                let group = unsafe { group_of(found.item) };
+                Ok(Held { group, _hold: hold })
+            }
+            Sought::Gap(_) => Err(hash),
+        }
+    }
+
     /// Calls `use_it` with the group of `key`, if there is one.
     #[inline(always)]
     pub fn with<Q, R>(&self, key: &Q, use_it: impl FnOnce(&Arc<Members<K>>) -> R) -> Option<R>
@@ -80,23 +115,14 @@ impl<K> Directory<K> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let hash = self.hash(key);
-        let hold = self.index.holds.begin();
-        match self.seek(hash, key, &hold) {
-            Sought::Found(found) => {
-                // SAFETY: held until `hold` goes (X3).
-                let group = unsafe { group_of(found.item) };
-                use_it(&group)
-            }
-            Sought::Gap(_) => {
-                drop(hold);
-                otherwise(hash)
-            }
+        match self.find(key) {
+            Ok(group) => use_it(&group),
+            Err(hash) => otherwise(hash),
         }
     }
 
     #[inline(always)]
-    fn seek<Q>(&self, hash: u64, key: &Q, hold: &Hold<'_>) -> Sought
+    fn seek<Q>(&self, hash: u64, key: &Q, hold: &Hold<'_>) -> Sought<'_>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
@@ -189,7 +215,7 @@ impl<K> Directory<K> {
         }
     }
 
-    fn take_out(&self, order: u32, hold: &Hold<'_>, found: &Found) -> bool {
+    fn take_out(&self, order: u32, hold: &Hold<'_>, found: &Found<'_>) -> bool {
         let Some(place) = self.index.take_out(order, hold, found) else { return false };
         // Before this one joins them, which the caller still has.
         let waiting = hold.row.limbo.len();

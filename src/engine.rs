@@ -114,10 +114,10 @@ impl<K, C> Engine<K, C> {
     /// A seat that is leased to the caller, and the ticket of the lease.
     #[inline(always)]
     fn lease_home(&self, group: &Members<K>, now: u64) -> Option<(&Seat, u32)> {
-        let Some((ticket, seat)) = group.lanes.claim_top(&self.core) else {
+        let Some((ticket, seat, incarnation)) = group.lanes.claim_top(&self.core) else {
             return self.lease_under(group, now);
         };
-        match self.fault(seat, group, now) {
+        match self.fault(seat, group, incarnation, now) {
             None => Some((seat, ticket)),
             Some(fault) => self.pass_over(RawLease::new(seat, ticket, now, true), fault, group),
         }
@@ -157,7 +157,7 @@ impl<K, C> Engine<K, C> {
         if seat.state.claim(incarnation).is_err() {
             return self.search(group, now, ticket, Met::default());
         }
-        match self.fault(seat, group, now) {
+        match self.fault(seat, group, incarnation + 1, now) {
             None => Some((seat, ticket)),
             Some(fault) => self.pass_over(RawLease::new(seat, ticket, now, true), fault, group),
         }
@@ -179,9 +179,11 @@ impl<K, C> Engine<K, C> {
         loop {
             while let Some((ticket, found)) = popped.take().or_else(|| group.lanes.pop(&self.core))
             {
-                match redeem(found.seat, found.ticket.incarnation()) {
+                let incarnation = found.ticket.incarnation();
+                match redeem(found.seat, incarnation) {
                     Redeemed::Leased => {
-                        let Some(fault) = self.fault(found.seat, group, now) else {
+                        let fault = self.fault(found.seat, group, incarnation + 1, now);
+                        let Some(fault) = fault else {
                             return Some((found.seat, ticket));
                         };
                         met.refused(fault);
@@ -228,14 +230,14 @@ impl<K, C> Engine<K, C> {
     }
 
     /// Whether a connection that comes out of the pool may be used. The caller owns
-    /// its seat.
+    /// its seat, in this incarnation.
     #[inline(always)]
-    pub fn is_fit(&self, seat: &Seat, group: &Members<K>, now: u64) -> bool {
+    pub fn is_fit(&self, seat: &Seat, group: &Members<K>, incarnation: u64, now: u64) -> bool {
         // SAFETY: the caller owns the seat (S2).
         let record = unsafe { record_of::<K, C>(seat) };
         !seat.is_expired(now)
             && Mark::is_of(seat.mark.get(), self.generation_of(group))
-            && seat.state.own().wrapping_sub(record.uses_base.get()) <= group.limits.max_uses()
+            && incarnation.wrapping_sub(record.uses_base.get()) <= group.limits.max_uses()
     }
 
     /// Ends a lease that nobody got to see, for the fault of its connection.

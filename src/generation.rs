@@ -5,6 +5,7 @@ use std::borrow::Borrow;
 use std::hash::Hash;
 use std::sync::Arc;
 
+use crate::core::seat::GENERATION_ONE;
 use crate::engine::Engine;
 use crate::group::{Member, Members};
 use crate::sync::Ordering;
@@ -40,7 +41,7 @@ impl<K, C> Engine<K, C> {
     /// Makes all connections unfit for use that are in the pool now.
     pub fn invalidate(&self) {
         // Release: pairs with nothing that is modelled; makes it prompt.
-        self.generation.fetch_add(1, Ordering::Release);
+        self.generation.fetch_add(GENERATION_ONE, Ordering::Release);
         self.maintainer.want_sweep();
     }
 
@@ -50,7 +51,7 @@ impl<K, C> Engine<K, C> {
         // by the fence.
         self.closed.store(true, Ordering::Relaxed);
         // Release: pairs with the Acquire in `open_generation`.
-        self.generation.fetch_add(1, Ordering::Release);
+        self.generation.fetch_add(GENERATION_ONE, Ordering::Release);
         // Either an insertion sees the new generation, since it has entered its group after
         // this, or the caller finds that group in the directory.
         self.directory.meet();

@@ -14,10 +14,16 @@ use crate::time::NEVER;
 
 impl<K, C> Engine<K, C> {
     /// Why a connection that comes out of the pool may not be leased, if so. The caller
-    /// owns its seat.
+    /// owns its seat, in this incarnation.
     #[inline(always)]
-    pub fn fault(&self, seat: &Seat, group: &Members<K>, now: u64) -> Option<CloseReason> {
-        if !self.is_fit(seat, group, now) && !self.is_spared(seat, group, now) {
+    pub fn fault(
+        &self,
+        seat: &Seat,
+        group: &Members<K>,
+        incarnation: u64,
+        now: u64,
+    ) -> Option<CloseReason> {
+        if !self.is_fit(seat, group, incarnation, now) && !self.is_spared(seat, group, now) {
             return Some(self.unfitness(seat, now));
         }
         match self.config.probe {

@@ -334,7 +334,10 @@ impl<K: Hash + Eq + Send + Sync + 'static, C: Send + 'static> Pool<K, C> {
         Q: Hash + Eq + ?Sized,
     {
         let engine = &*self.engine;
-        engine.directory.with_or(key, |group| engine.lease(group), |hash| engine.missed_key(hash))
+        match engine.directory.find(key) {
+            Ok(group) => engine.lease(&group),
+            Err(hash) => engine.missed_key(hash),
+        }
     }
 
     fn lease_if<Q>(&self, key: &Q, wanted: impl FnMut(&Meta) -> bool) -> Option<RawLease<K, C>>

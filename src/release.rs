@@ -17,7 +17,6 @@ impl<K, C> Engine<K, C> {
         let seat = lease.seat();
         let record = lease.record();
         let group = &*record.group;
-        let generation = self.generation();
         let patience = record.patience.get().min(group.limits.idle_timeout());
         let deadline = now.saturating_add(patience).min(record.retire_at);
         let spell = seat.deadline.get().wrapping_sub(seat.stamp.get());
@@ -29,7 +28,7 @@ impl<K, C> Engine<K, C> {
         let incarnation = seat.state.own();
         let mark = seat.mark.get();
         let fit = now < deadline
-            && Mark::is_of(mark, generation.wrapping_add(group.generation()))
+            && Mark::is_of(mark, self.generation_of(group))
             && incarnation.wrapping_sub(record.uses_base.get())
                 < record.uses_max.get().min(group.limits.max_uses());
         if !fit {
@@ -47,12 +46,19 @@ impl<K, C> Engine<K, C> {
         // SAFETY: the caller holds the pool, and with it the stock (N1).
         let lanes = unsafe { group.lanes.lasting() };
         match lease.ticket {
-            ticket if ticket & IN_PLACE != 0 => self.rest_in_place(lease, claim, lanes, cap),
-            ticket if ticket & SPARE == 0 => {
+            IN_PLACE => self.rest_in_place(lease, claim, lanes, cap),
+            ticket if ticket & (IN_PLACE | SPARE) == 0 => {
                 self.rest(seat, claim, &seat.ticket, ticket, lanes, cap)
             }
-            ticket => self.shelve_spare(seat, claim, ticket, lanes, cap),
+            ticket if ticket & IN_PLACE == 0 => self.shelve_spare(seat, claim, ticket, lanes, cap),
+            _ => self.rest_far(lease, claim, lanes, cap),
         }
+    }
+
+    /// As [`Engine::rest_in_place`], in another lane than the first.
+    #[inline(never)]
+    fn rest_far(&self, lease: RawLease<K, C>, claim: Claim, lanes: &Lanes, cap: u32) {
+        self.rest_in_place(lease, claim, lanes, cap);
     }
 
     /// The last step of a release, of a connection that was leased in place.

@@ -233,7 +233,8 @@ impl<K, C> Engine<K, C> {
             return InPlace::Gone;
         };
         let lease = RawLease::new(seat, ticket, now, true);
-        let Some(fault) = self.fault(seat, group, now) else { return InPlace::Leased(lease) };
+        let fault = self.fault(seat, group, claim.incarnation + 1, now);
+        let Some(fault) = fault else { return InPlace::Leased(lease) };
         met.refused(fault);
         self.refuse(lease, fault);
         InPlace::Refused

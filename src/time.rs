@@ -6,8 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crossbeam_utils::CachePadded;
-
 /// A time or span that never comes.
 pub(crate) const NEVER: u64 = u64::MAX;
 
@@ -15,13 +13,13 @@ pub(crate) const NEVER: u64 = u64::MAX;
 ///
 /// [`Clock::coarse`] is the default. [`Clock::manual`] makes expiry a matter of
 /// the test, not of the machine.
-#[derive(Clone, Debug)]
-pub struct Clock(Source);
-
-#[derive(Clone, Debug)]
-enum Source {
-    Coarse,
-    Manual(Arc<AtomicU64>),
+#[derive(Debug)]
+pub struct Clock {
+    /// The time, if it is turned by hand.
+    manual: Option<Arc<AtomicU64>>,
+    /// How long the machine was suspended since it was started, as far as noticed. Beside
+    /// what else is read for the time.
+    suspended: AtomicU64,
 }
 
 impl Clock {
@@ -34,7 +32,7 @@ impl Clock {
     /// and hang up. On Linux maintenance notices by how much, and from then on the time
     /// that was slept counts: what has expired is closed in that piece of maintenance.
     pub fn coarse() -> Self {
-        let clock = Self(Source::Coarse);
+        let clock = Self { manual: None, suspended: AtomicU64::new(0) };
         // What was slept before concerns nobody who reads the time from now on.
         clock.notice_suspension();
         clock
@@ -62,35 +60,37 @@ impl Clock {
 
     #[inline(always)]
     pub(crate) fn now(&self) -> u64 {
-        match &self.0 {
+        match &self.manual {
             // Relaxed: a number that only rises; whoever sees it late is not wrong by
             // more than before.
-            Source::Coarse => coarse_now() + SUSPENDED.load(Ordering::Relaxed),
+            None => coarse_now() + self.suspended.load(Ordering::Relaxed),
             // Acquire: a thread that was told that the time has come sees it.
-            Source::Manual(now) => now.load(Ordering::Acquire),
+            Some(now) => now.load(Ordering::Acquire),
         }
     }
-}
 
-/// How long the machine was suspended since it was started, as far as noticed. Of the
-/// machine, and so of all pools; a line of its own, since every get reads it.
-static SUSPENDED: CachePadded<AtomicU64> = CachePadded::new(AtomicU64::new(0));
-
-impl Clock {
     /// Looks whether the machine was suspended, and moves the coarse clock forward by
     /// the time that it was.
     pub(crate) fn notice_suspension(&self) {
-        if let Source::Coarse = self.0
+        if self.manual.is_none()
             && let Some((boot, running)) = readings()
         {
-            let noticed = SUSPENDED.load(Ordering::Relaxed);
+            let noticed = self.suspended.load(Ordering::Relaxed);
             let now = suspended(noticed, boot, running);
             if now > noticed {
                 // Relaxed: as in `now`. The greater one stays, so that the clock never
                 // goes back.
-                SUSPENDED.fetch_max(now, Ordering::Relaxed);
+                self.suspended.fetch_max(now, Ordering::Relaxed);
             }
         }
+    }
+}
+
+impl Clone for Clock {
+    fn clone(&self) -> Self {
+        // Relaxed: as in `now`.
+        let suspended = AtomicU64::new(self.suspended.load(Ordering::Relaxed));
+        Self { manual: self.manual.clone(), suspended }
     }
 }
 
@@ -127,7 +127,7 @@ impl ManualClock {
 
 impl From<ManualClock> for Clock {
     fn from(clock: ManualClock) -> Self {
-        Self(Source::Manual(clock.0))
+        Self { manual: Some(clock.0), suspended: AtomicU64::new(0) }
     }
 }
 
@@ -139,10 +139,7 @@ impl From<&ManualClock> for Clock {
 
 impl fmt::Display for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
-            Source::Coarse => "coarse",
-            Source::Manual(_) => "manual",
-        })
+        f.write_str(if self.manual.is_none() { "coarse" } else { "manual" })
     }
 }
 

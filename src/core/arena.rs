@@ -139,9 +139,10 @@ impl<R: Default> Arena<R> {
         // Acquire: pairs with the Release in `make_chunk`.
         let chunk = entry.load(Ordering::Acquire);
         debug_assert!(is_chunk(chunk), "index {index} was never given out");
-        let record = chunk.wrapping_add(index as usize % CHUNK);
         // SAFETY: an index that was given out has its chunk (A1, A3), and this is its place
-        // in it. Records are initialised with their chunk and live as long as the arena
+        // in it.
+        let record = unsafe { chunk.add(index as usize % CHUNK) };
+        // SAFETY: records are initialised with their chunk and live as long as the arena
         // (A2), whose borrow bounds this reference.
         unsafe { &*record }
     }

@@ -4,10 +4,10 @@
 //! # Layout
 //!
 //! ```text
-//!   31       30                          0
-//! +--------+------------------------------+
-//! |draining|          generation          |
-//! +--------+------------------------------+
+//!  31                          1      0
+//! +------------------------------+--------+
+//! |          generation          |draining|
+//! +------------------------------+--------+
 //! ```
 //!
 //! The generation rises when the group is invalidated and when it is drained. It stays
@@ -18,10 +18,13 @@
 //! A group that drains is kept by that, as by a handle. So lanes that wait for their
 //! next group do not drain.
 
-use crate::core::seat::GENERATION_MASK;
+use crate::core::seat::GENERATION_ONE;
 use crate::sync::{AtomicU32, Ordering};
 
-const DRAINING: u32 = !GENERATION_MASK;
+const DRAINING: u32 = 1;
+
+// What is added to a generation leaves the mark of a drain alone.
+const _: () = assert!(GENERATION_ONE == DRAINING << 1);
 
 /// The era of the connections in one set of lanes.
 #[derive(Debug)]
@@ -37,8 +40,8 @@ impl Era {
         Self { word: AtomicU32::new(0), drained: AtomicU32::new(0) }
     }
 
-    /// The generation, as a summand of what a mark is compared with: that drops the
-    /// uppermost bit.
+    /// The generation, as a summand of what a mark is compared with. While it drains, no
+    /// mark is of the sum: nobody has come in since the generation was raised for that.
     #[inline(always)]
     pub fn generation(&self) -> u32 {
         // Relaxed: after a push or a pop, ordered by the head, which whoever changes
@@ -61,7 +64,7 @@ impl Era {
     pub fn invalidate(&self) {
         // Relaxed: the barrier publishes it.
         let _ = self.word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
-            Some(word & DRAINING | word.wrapping_add(1) & GENERATION_MASK)
+            Some(word.wrapping_add(GENERATION_ONE))
         });
     }
 
@@ -72,11 +75,12 @@ impl Era {
         // Release: pairs with the Acquire in `resume`, which then finds the member.
         // Relaxed on failure: what it found is for the caller's barrier to publish.
         let before = self.word.fetch_update(Ordering::Release, Ordering::Relaxed, |word| {
-            (word & DRAINING == 0).then_some(DRAINING | word.wrapping_add(1) & GENERATION_MASK)
+            (word & DRAINING == 0).then_some(word.wrapping_add(GENERATION_ONE) | DRAINING)
         });
         if let Ok(before) = before {
             // Relaxed: it decides about a reason, no more.
-            self.drained.store(pool.wrapping_add(before).wrapping_add(1), Ordering::Relaxed);
+            let drained = pool.wrapping_add(before).wrapping_add(GENERATION_ONE);
+            self.drained.store(drained, Ordering::Relaxed);
         }
         before.is_ok()
     }
@@ -86,7 +90,7 @@ impl Era {
     pub fn resume(&self) -> bool {
         // AcqRel: Acquire pairs with the Release in `drain`, Release with `has_drained`: who
         // finds the drain ended knows of it.
-        self.word.fetch_and(GENERATION_MASK, Ordering::AcqRel) & DRAINING != 0
+        self.word.fetch_and(!DRAINING, Ordering::AcqRel) & DRAINING != 0
     }
 
     /// Whether a drain is what has made a connection with this mark unfit.
@@ -95,8 +99,9 @@ impl Era {
         let draining = self.word.load(Ordering::Acquire) & DRAINING != 0;
         // Relaxed: as in `drain`.
         let drained = self.drained.load(Ordering::Relaxed);
-        let behind = drained.wrapping_sub(mark as u32) & GENERATION_MASK;
-        draining || (1..=GENERATION_MASK / 2).contains(&behind)
+        let generation = mark as u32 & !(GENERATION_ONE - 1);
+        let behind = drained.wrapping_sub(generation) / GENERATION_ONE;
+        draining || (1..=u32::MAX / GENERATION_ONE / 2).contains(&behind)
     }
 }
 
@@ -104,8 +109,13 @@ impl Era {
 mod tests {
     use super::*;
 
-    fn masked(era: &Era) -> u32 {
-        era.generation() & GENERATION_MASK
+    fn number(era: &Era) -> u32 {
+        era.generation() / GENERATION_ONE
+    }
+
+    /// Of a generation.
+    fn mark(number: u64) -> u64 {
+        number * u64::from(GENERATION_ONE)
     }
 
     #[test]
@@ -113,9 +123,9 @@ mod tests {
         let era = Era::new();
         assert_eq!(era.open_generation(), Some(0));
         assert!(era.drain(0) && !era.drain(0));
-        assert_eq!((era.open_generation(), masked(&era), era.is_draining()), (None, 1, true));
+        assert_eq!((era.open_generation(), number(&era), era.is_draining()), (None, 1, true));
         assert!(era.resume() && !era.resume());
-        assert_eq!((era.open_generation(), era.is_draining()), (Some(1), false));
+        assert_eq!((era.open_generation(), era.is_draining()), (Some(GENERATION_ONE), false));
     }
 
     #[test]
@@ -123,14 +133,14 @@ mod tests {
         let era = Era::new();
         assert!(era.drain(0));
         era.invalidate();
-        assert_eq!((masked(&era), era.is_draining()), (2, true));
+        assert_eq!((number(&era), era.is_draining()), (2, true));
         assert!(era.resume());
-        era.word.store(GENERATION_MASK, Ordering::Relaxed);
+        era.word.store(!DRAINING, Ordering::Relaxed);
         era.invalidate();
         assert_eq!((era.generation(), era.is_draining()), (0, false), "it wraps");
-        era.word.store(GENERATION_MASK, Ordering::Relaxed);
+        era.word.store(!DRAINING, Ordering::Relaxed);
         assert!(era.drain(0));
-        assert_eq!((masked(&era), era.is_draining()), (0, true));
+        assert_eq!((number(&era), era.is_draining()), (0, true));
     }
 
     #[test]
@@ -140,14 +150,14 @@ mod tests {
         era.invalidate();
         assert!(!era.has_drained(0));
         // The pool's generation is 5.
-        assert!(era.drain(5));
-        assert!(era.has_drained(6));
+        assert!(era.drain(mark(5) as u32));
+        assert!(era.has_drained(mark(6)));
         assert!(era.resume());
-        assert!(era.has_drained(6) && era.has_drained(0));
-        assert!(!era.has_drained(7), "it came in after the drain");
+        assert!(era.has_drained(mark(6)) && era.has_drained(0));
+        assert!(!era.has_drained(mark(7)), "it came in after the drain");
         era.invalidate();
-        assert!(era.has_drained(6) && !era.has_drained(7));
-        let doomed = 6 | 1 << 31;
+        assert!(era.has_drained(mark(6)) && !era.has_drained(mark(7)));
+        let doomed = mark(6) | 1;
         assert!(era.has_drained(9 << 32 | doomed));
     }
 }

@@ -37,7 +37,12 @@ pub struct Row {
     pub spares: Pile,
     /// How many items it has put in, less those that it has taken out.
     balance: AtomicU64,
+    /// Its number, while it is lent to a hold that gives it back; [`NIL`] is not lent.
+    lent: AtomicU32,
 }
+
+// More would cost each hold a line.
+const _: () = assert!(cfg!(slabpool_loom) || size_of::<Row>() == 64);
 
 impl Default for Row {
     fn default() -> Self {
@@ -47,6 +52,7 @@ impl Default for Row {
             limbo: Pile::default(),
             spares: Pile::default(),
             balance: AtomicU64::new(0),
+            lent: AtomicU32::new(NIL),
         }
     }
 }
@@ -112,8 +118,6 @@ pub struct Holds {
 pub struct Hold<'a> {
     pub row: &'a Row,
     place: &'a AtomicU64,
-    /// A number that is given back with it.
-    lent: Option<u32>,
 }
 
 impl Holds {
@@ -131,7 +135,7 @@ impl Holds {
             // Relaxed, here and below: written by this thread, or by one before it, whose
             // number this was (O2).
             .filter(|row| row.known.load(Ordering::Relaxed))
-            .and_then(|row| Hold::within(row, None))
+            .and_then(Hold::within)
             .unwrap_or_else(|| self.begin_slowly())
     }
 
@@ -139,14 +143,16 @@ impl Holds {
     #[cold]
     #[inline(never)]
     fn begin_slowly(&self) -> Hold<'_> {
-        let own = numbers::own().and_then(|number| Hold::within(self.know(number), None));
+        let own = numbers::own().and_then(|number| Hold::within(self.know(number)));
         if let Some(hold) = own {
             return hold;
         }
         // The thread is ending, or holds all that its row has places for.
         let number = numbers::take();
-        let hold = Hold::within(self.know(number), Some(number));
-        hold.expect("whoever gave it back held nothing")
+        let row = self.know(number);
+        // Relaxed: as in `begin`.
+        row.lent.store(number, Ordering::Relaxed);
+        Hold::within(row).expect("whoever gave it back held nothing")
     }
 
     /// The row of a thread, in use from now on.
@@ -200,6 +206,16 @@ impl Holds {
 }
 
 impl Row {
+    /// Gives back the number that was lent with it.
+    #[cold]
+    #[inline(never)]
+    fn give_back(&self) {
+        // Relaxed: as in `begin`; the number hands it on.
+        let number = self.lent.load(Ordering::Relaxed);
+        self.lent.store(NIL, Ordering::Relaxed);
+        numbers::give(number);
+    }
+
     /// Counts items that were put in, or taken out.
     pub fn count(&self, items: i32) {
         // Relaxed: written by one thread at a time (O2).
@@ -210,10 +226,10 @@ impl Row {
 
 impl<'a> Hold<'a> {
     #[inline(always)]
-    fn within(row: &'a Row, lent: Option<u32>) -> Option<Self> {
+    fn within(row: &'a Row) -> Option<Self> {
         // Relaxed: written by this thread alone (O2).
         let place = row.places.iter().find(|place| place.load(Ordering::Relaxed) == NOTHING)?;
-        Some(Self { row, place, lent })
+        Some(Self { row, place })
     }
 
     /// Holds an item from now on, instead of what was held before. The caller looks
@@ -236,8 +252,9 @@ impl Drop for Hold<'_> {
     fn drop(&mut self) {
         // Release: pairs with the Acquire in `Holds::all`: what was held is not used any more.
         self.place.store(NOTHING, Ordering::Release);
-        if let Some(number) = self.lent {
-            numbers::give(number);
+        // Relaxed: as in `begin`.
+        if self.row.lent.load(Ordering::Relaxed) != NIL {
+            self.row.give_back();
         }
     }
 }

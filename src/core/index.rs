@@ -39,6 +39,7 @@
 
 mod doors;
 mod places;
+mod seek;
 
 use crate::core::arena::{Arena, Record};
 use crate::core::hold::{Hold, Holds};
@@ -60,6 +61,7 @@ const TAG_ONE: u64 = 1 << 30;
 const OPEN: u64 = 1 << 29;
 const GONE: u64 = 1 << 28;
 const DOOR: u32 = 1 << 27;
+/// Below all doors, and above all places.
 const NIL: u32 = DOOR - 1;
 const NODE_MASK: u64 = (1 << 28) - 1;
 
@@ -125,27 +127,28 @@ impl Default for Door {
 /// The word of a door that nobody has put into the list.
 const SHUT: u64 = NIL as u64;
 
-/// Between two nodes of the list.
+/// Between two nodes of the list: the word of the first one, and what it held.
 #[derive(Clone, Copy)]
-pub struct Gap {
-    node: u32,
+pub struct Gap<'a> {
+    at: &'a AtomicU64,
     word: Word,
 }
 
 /// What was found.
-pub enum Sought {
+pub enum Sought<'a> {
     /// A place whose item is held.
-    Found(Found),
+    Found(Found<'a>),
     /// There is none. Here it would be.
-    Gap(Gap),
+    Gap(Gap<'a>),
 }
 
 /// What comes after a gap.
-enum Step {
-    /// A place of the order that is looked for, perhaps not in the list any more.
-    Same(u32, Word),
+enum Step<'a> {
+    /// A place of the order that is looked for, perhaps not in the list any more, and its
+    /// word.
+    Same(&'a Place, Word),
     /// What stands before that.
-    On(Gap),
+    On(Gap<'a>),
     /// What stands after it, or nothing.
     End,
     /// Others have changed the list.
@@ -153,11 +156,11 @@ enum Step {
 }
 
 /// A place in the list, as it was when its item was held.
-pub struct Found {
+pub struct Found<'a> {
     pub item: *mut (),
-    place: u32,
-    next: Word,
-    before: Gap,
+    /// The word of the place, as it was.
+    own: Gap<'a>,
+    before: Gap<'a>,
 }
 
 /// The table.
@@ -200,24 +203,26 @@ impl Index {
     }
 
     #[inline(always)]
-    fn word(&self, node: u32) -> &AtomicU64 {
-        if node & DOOR != 0 { &self.door(node & !DOOR).0 } else { &self.places.get(node).next }
-    }
-
-    #[inline(always)]
-    fn load(&self, node: u32) -> Word {
+    fn load(&self, at: &AtomicU64) -> Word {
         self.crossing.pass();
         // Acquire: pairs with the Release of whoever changed it (`exchange`). Each change
         // is a read-modify-write, so that all of them before it are seen as well.
-        Word(self.word(node).load(Ordering::Acquire))
+        Word(at.load(Ordering::Acquire))
+    }
+
+    /// Whether the word before a gap is what it was.
+    #[inline(always)]
+    fn stands(&self, gap: Gap<'_>) -> bool {
+        self.load(gap.at) == gap.word
     }
 
     #[inline(always)]
-    fn exchange(&self, gap: Gap, next: Word) -> bool {
-        // Release: pairs with the Acquire in `load`. Relaxed on failure: it is loaded again.
-        let word = self.word(gap.node);
+    fn exchange(&self, gap: Gap<'_>, next: Word) -> bool {
         self.crossing.pass();
-        word.compare_exchange(gap.word.0, next.0, Ordering::Release, Ordering::Relaxed).is_ok()
+        // Release: pairs with the Acquire in `load`. Relaxed on failure: it is loaded again.
+        let exchange =
+            gap.at.compare_exchange(gap.word.0, next.0, Ordering::Release, Ordering::Relaxed);
+        exchange.is_ok()
     }
 
     /// The number of an order's door in a level.
@@ -228,10 +233,10 @@ impl Index {
 
     /// The door to begin at: this one. If nobody has put it in, this does.
     #[inline(always)]
-    fn begin(&self, number: u32) -> Gap {
-        let node = DOOR | number;
-        let word = self.load(node);
-        if word.is_open() { Gap { node, word } } else { self.begin_anew(number) }
+    fn begin(&self, number: u32) -> Gap<'_> {
+        let at = &self.door(number).0;
+        let word = self.load(at);
+        if word.is_open() { Gap { at, word } } else { self.begin_anew(number) }
     }
 
     /// Where a hash stands in the list, after the doors that begin with it.
@@ -248,103 +253,17 @@ impl Index {
         number << number.leading_zeros() << 1
     }
 
-    /// Looks for an item of this order to which `is_it` says yes. What is found is held.
-    ///
-    /// Goes back only when others have changed the list there.
-    #[inline(always)]
-    pub fn seek(&self, order: u32, hold: &Hold<'_>, is_it: impl FnMut(*mut ()) -> bool) -> Sought {
-        self.seek_and(order, |item| hold.keep(item as u64), is_it)
-    }
-
-    /// As [`Index::seek`], for who knows the item and needs none held.
-    pub fn seek_item(&self, order: u32, item: *mut ()) -> Sought {
-        self.seek_and(order, |_| {}, |other| other == item)
-    }
-
-    #[inline(always)]
-    fn seek_and(
-        &self,
-        order: u32,
-        mut keep: impl FnMut(*mut ()),
-        mut is_it: impl FnMut(*mut ()) -> bool,
-    ) -> Sought {
-        'again: loop {
-            let mut gap = self.begin(Self::door_of(order, self.level()));
-            loop {
-                let (node, next) = match self.step(order, 0, gap) {
-                    Step::Same(node, next) => (node, next),
-                    Step::On(next) => {
-                        gap = next;
-                        continue;
-                    }
-                    Step::End => return Sought::Gap(gap),
-                    Step::Changed => continue 'again,
-                };
-                // Acquire: as the order in `step`; and what is behind it is there.
-                let item = self.places.get(node).item.load(Ordering::Acquire);
-                keep(item);
-                // X1: it was there after it was held (X3).
-                if self.load(gap.node) != gap.word {
-                    continue 'again;
-                }
-                if is_it(item) {
-                    return Sought::Found(Found { item, place: node, next, before: gap });
-                }
-                gap = Gap { node, word: next };
-            }
-        }
-    }
-
-    /// What comes after a gap, for who looks for an order, or for a door.
-    #[inline(always)]
-    fn step(&self, order: u32, door: u32, gap: Gap) -> Step {
-        let node = gap.word.node();
-        if node & DOOR != 0 || node == NIL {
-            return self.pass_door(order, door, gap);
-        }
-        // Acquire: pairs with the Release in `fill`: who reads what was written for the next
-        // use of the place sees below that it was taken out.
-        let its_order = self.places.get(node).order.load(Ordering::Acquire);
-        let next = self.load(node);
-        if its_order == order && !next.is_gone() {
-            return Step::Same(node, next);
-        }
-        // X1: all that was read of the node was true while it was in the list.
-        if self.load(gap.node) != gap.word {
-            return Step::Changed;
-        }
-        if next.is_gone() {
-            return self.unlink(gap, next).map_or(Step::Changed, Step::On);
-        }
-        if its_order > order { Step::End } else { Step::On(Gap { node, word: next }) }
-    }
-
-    #[inline]
-    fn pass_door(&self, order: u32, door: u32, gap: Gap) -> Step {
-        let node = gap.word.node();
-        let number = node & !DOOR;
-        if node == NIL || (Self::order_of_door(number), number) > (order, door) {
-            return Step::End;
-        }
-        let word = self.load(node);
-        // X1, as above.
-        if self.load(gap.node) != gap.word {
-            return Step::Changed;
-        }
-        Step::On(Gap { node, word })
-    }
-
     /// Takes a node out that is gone, and comes after `gap`.
     #[cold]
     #[inline(never)]
-    fn unlink(&self, gap: Gap, next: Word) -> Option<Gap> {
+    fn unlink<'a>(&self, gap: Gap<'a>, next: Word) -> Option<Gap<'a>> {
         let word = gap.word.to(next.node());
-        self.exchange(gap, word).then_some(Gap { node: gap.node, word })
+        self.exchange(gap, word).then_some(Gap { at: gap.at, word })
     }
 
     /// Puts a place into the list, which the caller owns. False if the list was changed
     /// there, by something alike perhaps.
-    pub fn link(&self, hold: &Hold<'_>, gap: Gap, place: u32) -> bool {
+    pub fn link(&self, hold: &Hold<'_>, gap: Gap<'_>, place: u32) -> bool {
         let word = &self.places.get(place).next;
         // Relaxed: the place is the caller's. Release: as in `fill`.
         let own = Word(word.load(Ordering::Relaxed) & !GONE);
@@ -359,9 +278,10 @@ impl Index {
 
     /// Takes out what was found. `None` if somebody else does, or it has changed: the caller
     /// looks again. The place is the caller's, its item may be held by others.
-    pub fn take_out(&self, order: u32, hold: &Hold<'_>, found: &Found) -> Option<u32> {
-        let gone = Word(found.next.to(found.next.node()).0 | GONE);
-        if !self.exchange(Gap { node: found.place, word: found.next }, gone) {
+    pub fn take_out(&self, order: u32, hold: &Hold<'_>, found: &Found<'_>) -> Option<u32> {
+        let next = found.own.word;
+        let gone = Word(next.to(next.node()).0 | GONE);
+        if !self.exchange(found.own, gone) {
             return None;
         }
         if self.unlink(found.before, gone).is_none() {
@@ -369,6 +289,6 @@ impl Index {
             self.seek_and(order, |_| {}, |_| false);
         }
         hold.row.count(-1);
-        Some(found.place)
+        Some(found.before.word.node())
     }
 }

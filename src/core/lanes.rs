@@ -72,13 +72,13 @@ impl Lanes {
     }
 
     /// Leases the connection on top of the caller's lane, and leaves the ticket there: see
-    /// [`Lane::claim_top`]. Returns what the lease has instead of a ticket, and the seat.
-    /// `None` proves nothing.
+    /// [`Lane::claim_top`]. Returns what the lease has instead of a ticket, the
+    /// seat, and its incarnation from now on. `None` proves nothing.
     #[inline(always)]
-    pub fn claim_top<'a>(&self, core: &'a Core) -> Option<(u32, &'a Seat)> {
+    pub fn claim_top<'a>(&self, core: &'a Core) -> Option<(u32, &'a Seat, u64)> {
         let (number, own) = self.own();
-        let (_, seat) = own.claim_top(core)?;
-        Some((IN_PLACE | number, seat))
+        let (seat, incarnation) = own.claim_top(core)?;
+        Some((IN_PLACE | number, seat, incarnation))
     }
 
     /// Makes a connection idle that was leased in place, if its ticket still lies on top:
@@ -91,7 +91,7 @@ impl Lanes {
         let (head, top) = self.of_lease(lease).held(seat)?;
         rest();
         // To the same: whoever read the ticket as void fails to take it away.
-        Some(head.publish(top, seat))
+        Some(head.renew(top))
     }
 
     /// Takes the ticket of a seat away from the top of the lane in which its connection was

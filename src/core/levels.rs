@@ -6,8 +6,8 @@
 //!
 //! # Layout
 //!
-//! Level `n` holds `FIRST << n` records. An index plus `FIRST` has its highest bit
-//! where the level's number says, so that counting leading zeros finds the level;
+//! Each level holds twice as many records as the one before, the first one `FIRST`. The
+//! highest bit of an index plus `FIRST` is the number of its level;
 //! the pointer that is kept for a level is set back by as many records as that bit
 //! stands for, so that the sum is also the place. Unused levels are null.
 
@@ -18,7 +18,7 @@ use crate::sync::{AtomicPtr, Ordering};
 /// Records in the first level; small in models, where each costs time.
 const FIRST_BITS: u32 = if cfg!(slabpool_loom) { 2 } else { 6 };
 pub const FIRST: u32 = 1 << FIRST_BITS;
-/// One place for each number of leading zeros; a few are never used.
+/// One for each bit; the lowest are never used.
 const LEVELS: usize = u32::BITS as usize;
 
 /// A growing array.
@@ -88,15 +88,16 @@ impl<R: Default> Levels<R> {
     }
 }
 
-/// The level in which a place lies.
+/// The level in which a place lies: the number of its highest bit.
 #[inline(always)]
 fn level_of(place: u32) -> usize {
-    (place.leading_zeros() % u32::BITS) as usize
+    // No place is 0. To say so saves what finds out.
+    ((place | 1).ilog2() % u32::BITS) as usize
 }
 
 /// How many records a level holds, which is also the first place in it.
 fn count_of(level: usize) -> usize {
-    1 << (u32::BITS as usize - 1 - level)
+    1 << level
 }
 
 /// # Safety
@@ -145,8 +146,8 @@ mod tests {
         assert_eq!(count_of(first), FIRST as usize);
         assert_eq!(place(0), (first, 0));
         assert_eq!(place(FIRST - 1), (first, FIRST as usize - 1));
-        assert_eq!(place(FIRST), (first - 1, 0));
-        assert_eq!(place(3 * FIRST - 1), (first - 1, 2 * FIRST as usize - 1));
-        assert_eq!(place(3 * FIRST), (first - 2, 0));
+        assert_eq!(place(FIRST), (first + 1, 0));
+        assert_eq!(place(3 * FIRST - 1), (first + 1, 2 * FIRST as usize - 1));
+        assert_eq!(place(3 * FIRST), (first + 2, 0));
     }
 }

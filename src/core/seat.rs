@@ -79,22 +79,24 @@ impl Field {
 /// comparison tells a getter both.
 ///
 /// ```text
-///  63              32 31     30            0
-/// +------------------+------+---------------+
-/// | serial, low half |doomed|  generation   |
-/// +------------------+------+---------------+
+///  63              32 31             1    0
+/// +------------------+---------------+------+
+/// | serial, low half |  generation   |doomed|
+/// +------------------+---------------+------+
 /// ```
 #[derive(Debug)]
 pub struct Mark(AtomicU64);
 
-pub const GENERATION_MASK: u32 = u32::MAX >> 1;
-const DOOMED: u64 = 1 << 31;
+/// By which generations rise: sums of them leave the lowest bit alone.
+pub const GENERATION_ONE: u32 = 1 << 1;
+const DOOMED: u64 = 1;
 
 impl Mark {
     /// Written by the owner when a connection takes the seat.
     fn set(&self, serial: u64, generation: u32) {
+        debug_assert!(u64::from(generation) & DOOMED == 0, "generations rise by two");
         // Relaxed: published with the state (S3).
-        let mark = serial << 32 | u64::from(generation & GENERATION_MASK);
+        let mark = serial << 32 | u64::from(generation);
         overwrite(&self.0, mark, Ordering::Relaxed);
     }
 
@@ -108,7 +110,7 @@ impl Mark {
     /// Whether a mark is of this generation, and not doomed.
     #[inline(always)]
     pub fn is_of(mark: u64, generation: u32) -> bool {
-        mark as u32 == generation & GENERATION_MASK
+        mark as u32 == generation
     }
 
     pub fn is_doomed(mark: u64) -> bool {
@@ -226,17 +228,17 @@ mod tests {
     #[test]
     fn a_doom_is_for_one_connection() {
         let seat = Seat::default();
-        seat.fill(null_mut(), 7, 3);
-        assert!(Mark::is_of(seat.mark.get(), 3));
-        assert!(!Mark::is_of(seat.mark.get(), 4));
+        seat.fill(null_mut(), 7, 6);
+        assert!(Mark::is_of(seat.mark.get(), 6));
+        assert!(!Mark::is_of(seat.mark.get(), 8));
         seat.mark.doom(7);
         assert!(Mark::is_doomed(seat.mark.get()));
-        assert!(!Mark::is_of(seat.mark.get(), 3));
-        seat.fill(null_mut(), 8, u32::MAX);
+        assert!(!Mark::is_of(seat.mark.get(), 6));
+        seat.fill(null_mut(), 8, u32::MAX - 1);
         seat.mark.doom(7);
         let mark = seat.mark.get();
         assert!(!Mark::is_doomed(mark), "the doom of a former connection comes late");
-        assert!(Mark::is_of(mark, u32::MAX));
+        assert!(Mark::is_of(mark, u32::MAX - 1));
         assert_eq!(Mark::serial(mark), 8);
     }
 

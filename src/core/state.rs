@@ -21,11 +21,14 @@
 //! # Layout of the state word
 //!
 //! ```text
-//!  63                                             3 2    0
-//! +------------------------------------------------+------+
-//! |                 incarnation                    | phase|
-//! +------------------------------------------------+------+
+//!  63    61 60                                            0
+//! +--------+------------------------------------------------+
+//! |  phase |                  incarnation                   |
+//! +--------+------------------------------------------------+
 //! ```
+//!
+//! The phase `Idle` is 0, so that the word of an idle seat is the incarnation that its
+//! ticket says.
 //!
 //! # Invariants
 //!
@@ -42,18 +45,18 @@
 
 use crate::sync::{AtomicU64, Ordering, overwrite};
 
-const PHASE_BITS: u32 = 3;
-const PHASE_MASK: u64 = (1 << PHASE_BITS) - 1;
+const PHASE_SHIFT: u32 = 61;
+const INCARNATION_MASK: u64 = (1 << PHASE_SHIFT) - 1;
 
 /// Where a seat is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Phase {
-    /// No connection; the seat is on the free list, or being filled.
-    Vacant = 0,
     /// A connection waits; a ticket for this incarnation is, or is about to be,
     /// in a lane of its group.
-    Idle = 1,
+    Idle = 0,
+    /// No connection; the seat is on the free list, or being filled.
+    Vacant = 1,
     /// A caller holds the connection.
     Leased = 2,
     /// The connection is being removed; the seat is vacant in a moment.
@@ -72,18 +75,18 @@ pub struct Word(u64);
 impl Word {
     #[inline(always)]
     fn new(incarnation: u64, phase: Phase) -> Self {
-        Self(incarnation << PHASE_BITS | phase as u64)
+        Self(incarnation | (phase as u64) << PHASE_SHIFT)
     }
 
     #[inline(always)]
     pub fn incarnation(self) -> u64 {
-        self.0 >> PHASE_BITS
+        self.0 & INCARNATION_MASK
     }
 
     pub fn phase(self) -> Phase {
-        match self.0 & PHASE_MASK {
-            0 => Phase::Vacant,
-            1 => Phase::Idle,
+        match self.0 >> PHASE_SHIFT {
+            0 => Phase::Idle,
+            1 => Phase::Vacant,
             2 => Phase::Leased,
             3 => Phase::Claimed,
             4 => Phase::Inspected,

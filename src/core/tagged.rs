@@ -87,6 +87,15 @@ impl Head {
         self.exchange(seen, index, Ordering::Release)
     }
 
+    /// Leaves the top as it is, if the head still is what `seen` says, and publishes what
+    /// the caller did before: a [`Head::publish`] of the same index.
+    #[inline(always)]
+    pub fn renew(&self, seen: Tagged) -> bool {
+        let next = seen.0.wrapping_add(TAG_ONE);
+        // Release, and Relaxed on failure: as in `publish`.
+        self.0.compare_exchange(seen.0, next, Ordering::Release, Ordering::Relaxed).is_ok()
+    }
+
     /// Takes the top off, leaving `below`, if the head still is what `seen` says.
     #[inline(always)]
     pub fn unlink(&self, seen: Tagged, below: u32) -> bool {

@@ -35,7 +35,7 @@ use crate::sync::{AtomicU32, AtomicU64, Ordering};
 pub const SPARE: u32 = 1 << 27;
 /// In place of the number of a ticket that a lease carries: it carries none, since that
 /// of its seat stayed in the lane with this number. See [`super::top`].
-pub const IN_PLACE: u32 = 1 << 31;
+pub const IN_PLACE: u32 = 1 << 30;
 /// In place of the link, while a ticket is at home.
 pub const AT_HOME: u32 = NIL - 1;
 

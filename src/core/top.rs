@@ -33,9 +33,9 @@ use crate::sync::Ordering;
 
 impl Lane {
     /// Leases the connection on top, if its own ticket lies there, and leaves the ticket.
-    /// Returns the seat and its number. `None` proves nothing.
+    /// Returns the seat, and its incarnation from now on. `None` proves nothing.
     #[inline(always)]
-    pub fn claim_top<'a>(&self, core: &'a Core) -> Option<(u32, &'a Seat)> {
+    pub fn claim_top<'a>(&self, core: &'a Core) -> Option<(&'a Seat, u64)> {
         let head = self.newest();
         let top = head.load();
         if top.index() >= SPARE {
@@ -51,7 +51,7 @@ impl Lane {
         if seat.state.claim(incarnation).is_err() {
             return None;
         }
-        Some((top.index(), seat))
+        Some((seat, incarnation + 1))
     }
 
     /// Takes the newest ticket, if it is at home with its seat, and on the current stack.
@@ -156,7 +156,7 @@ impl Lane {
             let near = top.index() == seat
                 || !top.is_empty() && core.find(top.index()).ticket.next() == seat;
             // L2: it hung from this head. To the same, as a release does.
-            near && head.publish(top, top.index())
+            near && head.renew(top)
         })
     }
 

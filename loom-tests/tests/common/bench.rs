@@ -77,8 +77,7 @@ impl Bench {
 
     /// What `Engine::lease` does: one attempt at each of the common cases, then all of it.
     pub fn get(&self) -> Option<Held> {
-        if let Some((ticket, seat)) = self.lanes.claim_top(&self.core) {
-            let incarnation = seat.state.own();
+        if let Some((ticket, seat, incarnation)) = self.lanes.claim_top(&self.core) {
             let claim = Claim { seat: seat.place().addr() as u32, incarnation };
             self.touch(claim);
             return Some(Held { ticket, claim });

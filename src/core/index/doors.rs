@@ -8,7 +8,7 @@ impl Index {
     /// before it that is open, while somebody else is at that.
     #[cold]
     #[inline(never)]
-    pub(super) fn begin_anew(&self, number: u32) -> Gap {
+    pub(super) fn begin_anew(&self, number: u32) -> Gap<'_> {
         // Relaxed: worth a look, no more.
         if self.door(number).0.load(Ordering::Relaxed) == SHUT {
             self.put_in_door(number);
@@ -17,12 +17,12 @@ impl Index {
     }
 
     /// This door, or the next one before it that is open.
-    fn nearest(&self, mut number: u32) -> Gap {
+    fn nearest(&self, mut number: u32) -> Gap<'_> {
         loop {
-            let node = DOOR | number;
-            let word = self.load(node);
+            let at = &self.door(number).0;
+            let word = self.load(at);
             if word.is_open() {
-                return Gap { node, word };
+                return Gap { at, word };
             }
             number >>= 1;
         }
@@ -50,7 +50,7 @@ impl Index {
     }
 
     /// Where a door belongs.
-    fn gap_before(&self, number: u32) -> Gap {
+    fn gap_before(&self, number: u32) -> Gap<'_> {
         'again: loop {
             let mut gap = self.nearest(number >> 1);
             loop {
