@@ -167,7 +167,7 @@ mod tests {
         for (serial, stamp) in stamps.into_iter().enumerate() {
             let seat = seats.get(seats.take().unwrap());
             seat.stamp.set(stamp);
-            seat.fill(std::ptr::null_mut(), serial as u64, 0);
+            seat.mark.set(serial as u64, 0);
             seat.state.rest(1);
         }
         seats
