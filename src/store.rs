@@ -38,6 +38,7 @@ pub(crate) struct Record<K, C> {
     connection: UnsafeCell<MaybeUninit<C>>,
     pub group: Home<K>,
     pub seat: u32,
+    _made: Made,
     /// When its lifetime ends. As `patience`.
     pub retire_at: Field,
     /// The incarnation from which its uses count. As `patience`.
@@ -51,6 +52,16 @@ pub(crate) struct Record<K, C> {
     pub uses_max: Field,
 }
 
+/// Takes one of the bytes that are free beside the number of the seat. Its other values tell
+/// the slab's empty slots from full ones, which saves each of them 8 bytes.
+#[derive(Clone, Copy)]
+#[repr(u8)]
+enum Made {
+    Yes,
+}
+
+const _: () = assert!(cfg!(slabpool_loom) || size_of::<Option<Record<u8, u64>>>() == 56);
+
 // SAFETY: `connection` is touched by one thread at a time (R1), so `C: Send` is
 // enough; the rest is shared as `Arc<Members<K>>` is, and plain numbers.
 unsafe impl<K: Send + Sync, C: Send> Sync for Record<K, C> {}
@@ -62,6 +73,7 @@ impl<K, C> Record<K, C> {
             connection: UnsafeCell::new(MaybeUninit::uninit()),
             group: Home(AtomicPtr::new(null_mut())),
             seat,
+            _made: Made::Yes,
             retire_at: Field::default(),
             uses_base: Field::default(),
             patience: Field::default(),
