@@ -147,7 +147,7 @@ impl<K, C> Engine<K, C> {
             return Err(self.reject(connection, reason));
         };
         let Some((seat, record)) = self.take_seat() else {
-            if reserves == Reserves::Before {
+            if matches!(reserves, Reserves::Before) {
                 permit.leave();
             } else {
                 drop(permit);

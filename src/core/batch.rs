@@ -47,6 +47,7 @@ impl Batch {
     }
 
     /// How many claims are left.
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         // Relaxed: a number. Who fills has seen the fill before his.
         let word = self.word.load(Ordering::Relaxed);
