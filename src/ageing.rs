@@ -177,7 +177,7 @@ impl<K, C> Engine<K, C> {
         // SAFETY: the caller owns the seat (S2).
         let record = unsafe { record_of::<K, C>(seat) };
         let stamp = seat.stamp.get();
-        let usable = now < record.retire_at
+        let usable = now < record.retire_at.get()
             && now < stamp.saturating_add(record.patience.get())
             && Mark::is_of(seat.mark.get(), self.generation_of(group))
             && seat.state.own().wrapping_sub(record.uses_base.get()) <= group.limits.max_uses();
@@ -201,7 +201,7 @@ impl<K, C> Engine<K, C> {
     pub fn group_at(&self, claim: Claim) -> Option<Arc<Members<K>>> {
         let key = self.core.card(claim.seat).key.follow();
         let record = self.store.get(key as usize)?;
-        let group = Arc::clone(&record.group);
+        let group = self.directory.held(&record.group, Arc::clone)?;
         drop(record);
         // S1: if it still is idle, then it was all the while, and the key was its own.
         let word = self.core.seats.get(claim.seat).state.load();

@@ -19,6 +19,7 @@ use ahash::RandomState;
 use crate::core::hold::Hold;
 use crate::core::index::{Found, Index, Sought};
 use crate::group::Members;
+use crate::store::Home;
 
 /// So many groups are left in limbo, about, before those are freed that nobody holds.
 const LIMBO_MAX: u32 = if cfg!(slabpool_loom) { 1 } else { 32 };
@@ -200,6 +201,22 @@ impl<K> Directory<K> {
         let group = Arc::into_raw(create(spare));
         self.index.fill(place, group.cast_mut().cast(), order);
         draft
+    }
+
+    /// Calls `use_it` with the group of a connection whose seat the caller does not own.
+    /// `None` if the connection has left.
+    pub fn held<R>(&self, home: &Home<K>, use_it: impl FnOnce(&Arc<Members<K>>) -> R) -> Option<R> {
+        let hold = self.index.holds.begin();
+        let group = home.look();
+        hold.keep(group as u64);
+        // If it is there after it was held, then the connection has not left the group
+        // before; so that was in the directory, and whoever takes it out sees the hold (O1).
+        if group.is_null() || home.look() != group {
+            return None;
+        }
+        // SAFETY: held until `hold` goes (X3).
+        let group = unsafe { group_of(group.cast()) };
+        Some(use_it(&group))
     }
 
     /// Takes out a group that the caller has retired.

@@ -72,8 +72,7 @@ impl<K, C> Engine<K, C> {
         let seat = self.core.seats.get(claim.seat);
         // SAFETY: the caller owns the seat (S2), and gives it up below.
         let record = unsafe { record_of::<K, C>(seat) };
-        let group = Arc::clone(&record.group);
-        let key = self.core.card(claim.seat).key.get() as usize;
+        let group = record.group.take().expect("a connection has a group");
         let deadline = seat.deadline.get();
         // SAFETY: the caller owns the seat (S2), and gives it up below.
         let connection = unsafe { record.take() };
@@ -81,10 +80,6 @@ impl<K, C> Engine<K, C> {
             // SAFETY: the caller owns the seat (S2).
             unsafe { self.bells.silence(claim.seat) };
         }
-        // SAFETY: `key` is the record's, by the caller's ownership (S2), pinned since its
-        // insertion (R1); it is not used from here on.
-        unsafe { self.store.remove(key) };
-        self.counters.vacated.add();
         seat.state.vacate(claim.incarnation);
         self.core.seats.give(claim.seat);
         Removed { connection, group, deadline, permit: self.capacity.reclaim() }

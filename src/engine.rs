@@ -55,6 +55,7 @@ pub(crate) struct Engine<K, C> {
     pub capacity: Capacity,
     /// The next insertion's number.
     pub serials: AtomicU64,
+    pub first_serial: u64,
     pub counters: Counters,
     pub ghosts: GhostTable,
     pub maintainer: Maintainer,
@@ -89,6 +90,7 @@ impl<K, C> Engine<K, C> {
             lru: Lru::new(),
             capacity: Capacity::new(capacity),
             serials: AtomicU64::new(first_serial),
+            first_serial,
             counters: Counters::new(),
             ghosts: GhostTable::for_capacity(capacity),
             maintainer: Maintainer::new(config.tick, config.clock.now()),
@@ -261,7 +263,7 @@ impl<K, C> Engine<K, C> {
             CloseReason::Removed
         } else if !Mark::is_of(mark, self.generation_of(&record.group)) {
             outdated(&record.group.lanes, mark)
-        } else if now >= record.retire_at {
+        } else if now >= record.retire_at.get() {
             CloseReason::Lifetime
         } else if seat.is_expired(now) {
             CloseReason::Idle

@@ -216,9 +216,11 @@ impl Roll {
     #[must_use]
     pub fn enter(&self, member: Member) -> bool {
         // Relaxed: the count guards only itself; the directory publishes the
-        // group, the lanes publish what is in it.
+        // group, the lanes publish what is in it. Acquire if it is retired: pairs with the
+        // Release of whoever has retired it. The caller may take it out in their stead, and
+        // looks then who holds it.
         self.0
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |roll| {
+            .fetch_update(Ordering::Relaxed, Ordering::Acquire, |roll| {
                 (roll & RETIRED == 0).then(|| roll + member.one())
             })
             .is_ok()
@@ -228,20 +230,21 @@ impl Roll {
     /// directory.
     #[must_use = "a retired group must leave the directory"]
     pub fn leave(&self, member: Member) -> bool {
-        // Relaxed: a guess, so that the last one needs one step. Acquire: whoever retires the
-        // group comes after all who left it before. Relaxed on failure: looks again below.
+        // Relaxed: a guess, so that the last one needs one step. AcqRel: whoever retires the
+        // group comes after all who left it before, and before whoever finds it retired
+        // (`enter`). Relaxed on failure: looks again below.
         let alone = self.0.load(Ordering::Relaxed) == member.one();
-        let (acquire, relaxed) = (Ordering::Acquire, Ordering::Relaxed);
-        if alone && self.0.compare_exchange(member.one(), RETIRED, acquire, relaxed).is_ok() {
+        let (both, relaxed) = (Ordering::AcqRel, Ordering::Relaxed);
+        if alone && self.0.compare_exchange(member.one(), RETIRED, both, relaxed).is_ok() {
             return true;
         }
         // AcqRel: whoever retires the group comes after all who left it before.
         let before = self.0.fetch_sub(member.one(), Ordering::AcqRel);
         debug_assert_eq!(before & RETIRED, 0, "nobody is in a retired group");
         before == member.one()
-            // Relaxed: the subtraction before it has synchronised. It fails if
-            // someone has entered, who then retires the group in turn.
-            && self.0.compare_exchange(0, RETIRED, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+            // Release: as above. Not Acquire: the subtraction before it has synchronised. It
+            // fails if someone has entered, who then retires the group in turn.
+            && self.0.compare_exchange(0, RETIRED, Ordering::Release, Ordering::Relaxed).is_ok()
     }
 
     pub fn connections(&self) -> u32 {

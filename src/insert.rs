@@ -1,5 +1,6 @@
 //! How a connection enters the pool, and what goes to make room for it.
 
+use std::ptr::NonNull;
 use std::sync::Arc;
 
 use crate::capacity::Permit;
@@ -20,12 +21,11 @@ const EVICTIONS_PER_INSERTION: usize = 32;
 
 /// A connection that has its place, its seat and its permit; still in the hands of
 /// the thread that inserts it.
-struct Admitted<K, C> {
-    place: Place<Record<K, C>>,
+struct Admitted {
+    token: Token,
     seat: u32,
     ticket: u32,
     incarnation: u64,
-    serial: u64,
 }
 
 /// How a connection begins its life in the pool.
@@ -95,9 +95,8 @@ impl<K, C> Engine<K, C> {
         let cap = group.limits.max_idle();
         // SAFETY: the caller holds the pool, and with it the stock (N1).
         let lanes = unsafe { group.lanes.lasting() };
-        let Admitted { place, seat: index, ticket, incarnation, serial } =
+        let Admitted { token, seat: index, ticket, incarnation } =
             self.admit(group, connection, Terms::from(options), Start::Idle, reserves)?;
-        let token = Token { serial, key: place.key };
         let seat = self.core.seats.get(index);
         let claim = Claim { seat: index, incarnation };
         if self.config.watches() {
@@ -125,7 +124,7 @@ impl<K, C> Engine<K, C> {
         terms: Terms,
         start: Start,
         reserves: Reserves,
-    ) -> Result<Admitted<K, C>, Rejected<C>> {
+    ) -> Result<Admitted, Rejected<C>> {
         group.lanes.answer();
         let generation = match self.admission(&group, terms, start) {
             Ok(generation) => generation,
@@ -134,46 +133,60 @@ impl<K, C> Engine<K, C> {
                 return Err(self.reject(connection, reason));
             }
         };
-        let members = Arc::as_ptr(&group);
-        let mut arriving = Some((connection, group));
-        let placed = self.store.insert(|| {
-            let (connection, group) = arriving.take().expect("the slab asks once");
-            Record::new(connection, group)
-        });
-        let Some(place) = placed else {
-            let (connection, group) = arriving.take().expect("the slab did not ask");
-            self.leave(&group);
-            let reason = RejectReason::TooManyThreads { threads_max: THREADS_MAX };
-            return Err(self.reject(connection, reason));
-        };
         let permit = match reserves {
             Reserves::Now => self.reserve(),
             Reserves::Before => Some(self.capacity.reclaim()),
         };
-        match permit {
-            Some(permit) => {
-                // SAFETY: the record keeps its group, and is pinned (R1): nobody removes it
-                // before it has a seat.
-                let group = unsafe { &*members };
-                Ok(self.seat(group, place, terms, start, generation, permit))
+        let Some(permit) = permit else {
+            self.leave(&group);
+            let reason = if self.capacity.is_closed() {
+                RejectReason::Closed
+            } else {
+                RejectReason::Full { capacity: self.capacity.max() }
+            };
+            return Err(self.reject(connection, reason));
+        };
+        let Some((seat, record)) = self.take_seat() else {
+            if matches!(reserves, Reserves::Before) {
+                permit.leave();
+            } else {
+                drop(permit);
             }
-            None => {
-                // SAFETY: pinned (R1), and nobody else knows of it.
-                let record = unsafe { place.record.as_ref() };
-                // SAFETY: it has no seat, so that its maker owns it (S2); taken once (R1).
-                let connection = unsafe { record.take() };
-                let group = Arc::clone(&record.group);
-                // SAFETY: just inserted, and not used from here on (R1).
-                unsafe { self.store.remove(place.key) };
-                self.leave(&group);
-                let reason = if self.capacity.is_closed() {
-                    RejectReason::Closed
-                } else {
-                    RejectReason::Full { capacity: self.capacity.max() }
-                };
-                Err(self.reject(connection, reason))
-            }
-        }
+            self.leave(&group);
+            let reason = RejectReason::TooManyThreads { threads_max: THREADS_MAX };
+            return Err(self.reject(connection, reason));
+        };
+        permit.leave();
+        // SAFETY: whoever took the seat owns it (S2), and it is vacant.
+        unsafe { record.put(connection) };
+        Ok(self.fill(seat, record, group, terms, start, generation))
+    }
+
+    /// A vacant seat, which the caller owns then, and its record (R2). `None` if this thread
+    /// can make no record for a new seat.
+    fn take_seat(&self) -> Option<(u32, &Record<K, C>)> {
+        let index = self.core.take_seat().expect("there are more seats than permits");
+        let place = self.core.seats.get(index).place();
+        let record = match NonNull::new(place.cast::<Record<K, C>>()) {
+            Some(record) => record,
+            None => self.make_record(index)?,
+        };
+        // SAFETY: pinned for as long as the pool exists (R2), and shared by all.
+        Some((index, unsafe { record.as_ref() }))
+    }
+
+    /// The record of a seat that is used for the first time.
+    #[cold]
+    #[inline(never)]
+    fn make_record(&self, index: u32) -> Option<NonNull<Record<K, C>>> {
+        let Some(Place { key, record }) = self.store.insert(|| Record::new(index)) else {
+            self.core.seats.give(index);
+            return None;
+        };
+        self.core.seats.get(index).settle(record.as_ptr().cast());
+        // The record is there: from here on others may look at it.
+        self.core.card(index).key.publish(key as u64);
+        Some(record)
     }
 
     /// The generation of a connection that is taken now, or why it cannot be, whatever
@@ -250,17 +263,16 @@ impl<K, C> Engine<K, C> {
         self.settle(removed, CloseReason::Evicted)
     }
 
-    /// Gives a connection its seat.
-    fn seat(
+    /// Fills the seat of a connection that is in its record.
+    fn fill(
         &self,
-        group: &Members<K>,
-        mut place: Place<Record<K, C>>,
+        index: u32,
+        record: &Record<K, C>,
+        group: Arc<Members<K>>,
         terms: Terms,
         start: Start,
         generation: u32,
-        permit: Permit<'_>,
-    ) -> Admitted<K, C> {
-        let index = self.core.take_seat().expect("there are more seats than permits");
+    ) -> Admitted {
         let ticket = self.core.take_ticket(index).expect("there are more spares than needed");
         let (seat, card) = (self.core.seats.get(index), self.core.card(index));
         if self.config.watches() {
@@ -271,30 +283,26 @@ impl<K, C> Engine<K, C> {
         let now = self.config.clock.now();
         // Relaxed: a counter.
         let serial = self.serials.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the record (R1) has no seat yet, so that nobody else reaches it but
-        // through its token, which nobody has.
-        let record = unsafe { place.record.as_mut() };
-        record.seat = index;
         record.patience.set(terms.patience);
         record.uses_max.set(terms.uses);
         let lifetime = group.limits.max_lifetime();
-        record.retire_at = self.config.retire_at(now, lifetime, self.tuning.jitter(), serial);
+        let retire_at = self.config.retire_at(now, lifetime, self.tuning.jitter(), serial);
+        record.retire_at.set(retire_at);
         // A connection that is leased at once has this lease as its first use.
         record.uses_base.set(match start {
             Start::Leased => incarnation.wrapping_sub(1),
             Start::Idle => incarnation,
         });
-        seat.fill(place.record.as_ptr().cast(), serial, generation);
+        seat.mark.set(serial, generation);
         card.born.set(now);
+        let key = card.key.get() as usize;
         // The record is complete: from here on others may read it.
-        card.key.publish(place.key as u64);
         card.serial.publish(serial);
         let patience = terms.patience.min(group.limits.idle_timeout());
         seat.stamp.set(now);
-        seat.deadline.set(now.saturating_add(patience).min(record.retire_at));
-        permit.leave();
-        self.counters.inserts.add();
-        Admitted { place, seat: index, ticket, incarnation, serial }
+        seat.deadline.set(now.saturating_add(patience).min(retire_at));
+        record.group.set(group);
+        Admitted { token: Token { serial, key }, seat: index, ticket, incarnation }
     }
 
     fn reject(&self, connection: C, reason: RejectReason) -> Rejected<C> {

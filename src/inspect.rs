@@ -123,13 +123,14 @@ impl<K: Clone, C> Engine<K, C> {
         };
         self.directory.for_each(|members| add(members, None));
         for (index, seat) in self.core.seats.iter() {
-            // The key that leads to the record is read before the record says whose it is.
             let key = self.core.card(index).key.follow() as usize;
             let Some(record) = self.store.get(key).filter(|record| record.seat == index) else {
                 continue;
             };
-            let line = self.line(seat, &record, key, now);
-            line.into_iter().for_each(|line| add(&record.group, Some(line)));
+            self.directory.held(&record.group, |members| {
+                let line = self.line(seat, &record, members, now);
+                line.into_iter().for_each(|line| add(members, Some(line)));
+            });
         }
         let mut groups: Vec<_> =
             found.into_values().map(|(members, lines)| group(&members, lines)).collect();
@@ -142,23 +143,22 @@ impl<K: Clone, C> Engine<K, C> {
         &self,
         seat: &Seat,
         record: &Record<K, C>,
-        key: usize,
+        members: &Members<K>,
         now: u64,
     ) -> Option<ConnectionSnapshot> {
         // S3: the word before the rest.
         let word = seat.state.load();
         let mark = seat.mark.get();
         let card = self.core.card(record.seat);
-        // The key again after the number, which is written after it: if it has not changed,
-        // neither is of a later connection. By the word, neither is of a former one.
-        let token = Token { serial: card.serial.follow(), key };
-        if card.key.get() as usize != key || Mark::serial(mark) != token.serial as u32 {
+        // By the word, it is not of a former connection.
+        let token = Token { serial: card.serial.follow(), key: card.key.get() as usize };
+        if Mark::serial(mark) != token.serial as u32 {
             return None;
         }
         let state = match word.phase() {
             Phase::Vacant | Phase::Claimed => return None,
             Phase::Idle | Phase::Inspected | Phase::Orphaned => ConnectionState::Idle,
-            Phase::Leased if Mark::is_of(mark, self.generation_of(&record.group)) => {
+            Phase::Leased if Mark::is_of(mark, self.generation_of(members)) => {
                 ConnectionState::Leased
             }
             Phase::Leased => ConnectionState::Leaving,
@@ -169,8 +169,12 @@ impl<K: Clone, C> Engine<K, C> {
             ConnectionState::Idle => {
                 (Some(nanoseconds(now.saturating_sub(seat.stamp.get()))), seat.deadline.get())
             }
-            _ => (None, record.retire_at),
+            _ => (None, record.retire_at.get()),
         };
+        // If it still is there, what was read of the record is its own.
+        if card.serial.get() != token.serial {
+            return None;
+        }
         Some(ConnectionSnapshot {
             token,
             state,

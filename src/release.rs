@@ -18,11 +18,12 @@ impl<K, C> Engine<K, C> {
         let record = lease.record();
         let group = &*record.group;
         let patience = record.patience.get().min(group.limits.idle_timeout());
-        let deadline = now.saturating_add(patience).min(record.retire_at);
+        let retire_at = record.retire_at.get();
+        let deadline = now.saturating_add(patience).min(retire_at);
         let spell = seat.deadline.get().wrapping_sub(seat.stamp.get());
         seat.stamp.set(now);
         seat.deadline.set(deadline);
-        if deadline.wrapping_sub(now) < spell && deadline != record.retire_at {
+        if deadline.wrapping_sub(now) < spell && deadline != retire_at {
             self.hurry(record.seat, deadline);
         }
         let incarnation = seat.state.own();

@@ -24,10 +24,11 @@ impl<K, C> Engine<K, C> {
         let record = self.store.get(token.key)?;
         let seat = self.core.seats.get(record.seat);
         // S3: the word before the number. If that is the token's, so is the incarnation,
-        // or seizing it fails.
+        // or seizing it fails. Not of a vacant seat: the next one there begins with that.
         let word = seat.state.load();
         let claim = Claim { seat: record.seat, incarnation: word.incarnation() };
-        if !self.sits(&record, token) || !seat.state.seize(claim.incarnation) {
+        let is_it = word.phase() == Phase::Idle && self.sits(&record, token);
+        if !is_it || !seat.state.seize(claim.incarnation) {
             return None;
         }
         let removed = self.extract(claim);
@@ -71,7 +72,8 @@ impl<K, C> Engine<K, C> {
         seat.mark.doom(token.serial);
         // A release sees the doom after its push, or we see what it did before;
         // likewise whoever restores an inspected seat.
-        record.group.lanes.barrier();
+        // If it has left its group, there is nothing to be seen.
+        self.directory.held(&record.group, |group| group.lanes.barrier());
         seat.state.touch().phase() != Phase::Idle || !self.sits(record, token)
     }
 

@@ -148,14 +148,6 @@ impl<T> Shelves<T> {
         let shelf = self.shelves.get(key >> SLAB_SHIFT)?;
         Some((shelf.slab.get()?, key & (usize::MAX >> SLAB_BITS)))
     }
-
-    /// Takes note of a record with this key that was removed.
-    #[inline(always)]
-    pub fn removed(&self, key: usize) {
-        if self.counting.load(Ordering::Relaxed) {
-            self.shelves[key >> SLAB_SHIFT].used.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
 }
 
 /// The size of the page that a slab has made for the record with this key, its first.
@@ -181,12 +173,6 @@ mod tests {
         slab.get(key).map(|guard| *guard)
     }
 
-    fn remove(shelves: &Shelves<u64>, key: usize) {
-        let (slab, key_there) = shelves.find(key).unwrap();
-        assert!(slab.remove(key_there));
-        shelves.removed(key);
-    }
-
     fn rooms(shelves: &Shelves<u64>) -> Vec<usize> {
         let room = |shelf: &CachePadded<Shelf<u64>>| shelf.room.load(Ordering::Relaxed) as usize;
         shelves.shelves.iter().map(room).collect()
@@ -210,25 +196,6 @@ mod tests {
         for (&key, number) in keys.iter().zip(0..) {
             assert_eq!(get(&shelves, key), Some(number));
         }
-    }
-
-    #[test]
-    fn what_was_removed_makes_room_wherever_it_was() {
-        let shelves = Shelves::new();
-        let mut keys: Vec<_> = (0..10_000).map(|number| insert(&shelves, number)).collect();
-        let before = rooms(&shelves);
-        assert!(before[2] > 0 && before[3] == 0, "{before:?}");
-        for round in 0..3 {
-            for key in keys.iter_mut().skip(round).step_by(3) {
-                remove(&shelves, *key);
-                assert!(get(&shelves, *key).is_none());
-                *key = insert(&shelves, 7);
-            }
-        }
-        keys.drain(..).for_each(|key| remove(&shelves, key));
-        assert!(shelves.shelves.iter().all(|shelf| shelf.used.load(Ordering::Relaxed) == 0));
-        keys.extend((0..10_000).map(|number| insert(&shelves, number)));
-        assert_eq!(rooms(&shelves), before);
     }
 
     #[test]

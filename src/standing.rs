@@ -4,7 +4,6 @@
 //! when it ends how many uses it was.
 
 use std::borrow::Borrow;
-use std::sync::Arc;
 
 use crate::core::seat::Mark;
 use crate::drain::outdated;
@@ -31,7 +30,7 @@ impl<P: Borrow<Pool<K, C>>, K, C> Lease<P, K, C> {
 
     /// The group that the connection is in, and keeps.
     #[inline(always)]
-    pub(crate) fn members(&self) -> &Arc<Members<K>> {
+    pub(crate) fn members(&self) -> &Members<K> {
         &self.parts().1.record().group
     }
 }
@@ -42,10 +41,14 @@ impl<K, C> Engine<K, C> {
     fn fault_in_use(&self, lease: &RawLease<K, C>, more: u64) -> Option<CloseReason> {
         let (record, mark) = (lease.record(), lease.seat().mark.get());
         let uses_max = record.uses_max.get().min(record.group.limits.max_uses());
-        let fit = self.config.clock.now() < record.retire_at
+        let fit = self.config.clock.now() < record.retire_at.get()
             && Mark::is_of(mark, self.generation_of(&record.group))
             && (lease.uses() - 1).saturating_add(more) <= uses_max;
-        if fit { None } else { Some(self.reason_in_use(record.retire_at, &record.group, mark)) }
+        if fit {
+            None
+        } else {
+            Some(self.reason_in_use(record.retire_at.get(), &record.group, mark))
+        }
     }
 
     #[cold]

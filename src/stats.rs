@@ -140,12 +140,11 @@ pub struct Meta {
 #[derive(Debug)]
 pub(crate) struct Counters {
     pub misses: CachePadded<[Counter; Miss::ALL.len()]>,
-    pub inserts: CachePadded<Counter>,
     pub rejects: Counter,
     pub taken: Counter,
     pub panics: Counter,
-    /// Rises of incarnations that are no hits: seats that were vacated, and claims
-    /// on connections that turned out to be unfit.
+    /// Rises of incarnations that are no hits, beside those by which connections leave:
+    /// claims on connections that turned out to be unfit.
     pub vacated: CachePadded<Counter>,
     closes: [Counter; CloseReason::ALL.len()],
     /// By rule, then by band.
@@ -156,7 +155,6 @@ impl Counters {
     pub fn new() -> Self {
         Self {
             misses: CachePadded::default(),
-            inserts: CachePadded::default(),
             rejects: Counter::default(),
             taken: Counter::default(),
             panics: Counter::default(),
@@ -247,14 +245,17 @@ impl<K, C> Engine<K, C> {
         // Each hit raises an incarnation by one, and each end of a stay does (S1).
         let incarnations =
             self.core.seats.iter().map(|(_, seat)| seat.state.load().incarnation()).sum::<u64>();
+        let (closes, taken) = (self.counters.closes(), self.counters.taken.get());
+        let vacated = closes.total() + taken + self.counters.vacated.get();
         Stats {
-            hits: incarnations.saturating_sub(self.counters.vacated.get()),
+            hits: incarnations.saturating_sub(vacated),
             misses: Misses::new(|index| self.counters.misses[index].get()),
             ghosts: Ghosts::new(|rule, ago| self.counters.ghosts[rule][ago].get()),
-            inserts: self.counters.inserts.get(),
+            // Each has a number. Relaxed: as the counters.
+            inserts: self.serials.load(Ordering::Relaxed) - self.first_serial,
             rejects: self.counters.rejects.get(),
-            closes: self.counters.closes(),
-            taken: self.counters.taken.get(),
+            closes,
+            taken,
             panics: self.counters.panics.get(),
         }
     }

@@ -1,7 +1,5 @@
 //! What is said of one connection, when it is put in and when it is released.
 
-use std::sync::Arc;
-
 use crate::engine::{Engine, RawLease};
 use crate::error::CloseReason;
 use crate::settings::PutOptions;
@@ -90,17 +88,11 @@ impl<K, C> Engine<K, C> {
     pub fn facts_at(&self, seat: u32) -> Option<Facts> {
         let key = self.core.card(seat).key.follow() as usize;
         let record = self.store.get(key).filter(|record| record.seat == seat)?;
-        let group = Arc::clone(&record.group);
-        let facts = Facts {
-            group: group.hash,
-            retire_at: record.retire_at,
+        Some(Facts {
+            group: self.directory.held(&record.group, |group| group.hash)?,
+            retire_at: record.retire_at.get(),
             uses_base: record.uses_base.get(),
             patience: record.patience.get(),
-        };
-        // If the connection leaves meanwhile, the record goes with the guard; the group is
-        // still ours then, and so not dropped under the lock of maintenance.
-        drop(record);
-        self.let_go(group);
-        Some(facts)
+        })
     }
 }

@@ -239,3 +239,23 @@ fn get_if_against_evict() {
         ledger.settle(pool, 1);
     });
 }
+
+/// A vacant seat has the incarnation with which its next connection begins. Who comes with the
+/// token of the former one takes that, or nothing.
+#[test]
+fn take_against_a_removal_and_an_insertion() {
+    check(3, || {
+        let ledger = Ledger::default();
+        let (pool, group, token) = pool_with_token(&ledger);
+        let other = with_group(&group, move |group| {
+            usize::from(group.pool().take(token).is_some())
+        });
+        let taken = usize::from(pool.take(token).is_some());
+        group.put(ledger.connection(1)).unwrap();
+        assert_eq!(taken + other.join().unwrap(), 1, "once");
+        assert_eq!(ledger.dropped(0), 1);
+        assert_eq!(group.status().idle, 1, "the other one has another token");
+        drop(group);
+        ledger.settle(pool, 2);
+    });
+}

@@ -17,9 +17,8 @@
 //! the sweep, by the coarse clock, may be younger by insertion than a candidate
 //! of the same time, and go after it.
 
-use crossbeam_queue::SegQueue;
-
 use crate::core::arena::Arena;
+use crate::core::batch::{Batch, LENGTH_MAX};
 use crate::core::seat::{Mark, Seat};
 use crate::core::state::Phase;
 use crate::core::ticket::Claim;
@@ -29,6 +28,7 @@ use crate::sync::{AtomicBool, Ordering};
 const EXACT: usize = 128;
 /// The largest batch.
 const BATCH_MAX: usize = 4096;
+const _: () = assert!(BATCH_MAX <= LENGTH_MAX);
 /// A batch is this part of what is idle.
 const BATCH_PART: usize = 2;
 /// How often an eviction sweeps again because its choice was taken.
@@ -52,14 +52,14 @@ impl Candidate {
 /// Chooses victims.
 #[derive(Debug)]
 pub struct Lru {
-    /// Unbounded, but filled by one sweep at a time, and only when it is empty.
-    batch: SegQueue<Candidate>,
+    /// Filled by one sweep at a time.
+    batch: Batch,
     sweeping: AtomicBool,
 }
 
 impl Lru {
     pub fn new() -> Self {
-        Self { batch: SegQueue::new(), sweeping: AtomicBool::new(false) }
+        Self { batch: Batch::new(), sweeping: AtomicBool::new(false) }
     }
 
     /// Seizes the least recently released idle connection: the caller owns it,
@@ -81,32 +81,29 @@ impl Lru {
 
     #[inline]
     fn seize_within(&self, seats: &Arena<Seat>, sweeps: usize) -> Option<Claim> {
-        let take = |candidate: &Candidate| {
-            let claim = candidate.claim();
-            seats.get(claim.seat).state.seize(claim.incarnation).then_some(claim)
-        };
+        let take =
+            |claim: Claim| seats.get(claim.seat).state.seize(claim.incarnation).then_some(claim);
         while let Some(candidate) = self.batch.pop() {
-            if let Some(claim) = take(&candidate) {
-                return Some(claim);
+            let claim = take(candidate);
+            if claim.is_some() {
+                return claim;
             }
         }
         for _ in 0..sweeps {
-            // Relaxed, here and below: the flag only spares others a sweep that another
-            // thread is at. The queue publishes its content by itself.
-            let alone = !self.sweeping.swap(true, Ordering::Relaxed);
+            // Acquire: pairs with the Release below, for who fills the batch next. Others
+            // look for one victim.
+            let alone = !self.sweeping.swap(true, Ordering::Acquire);
             // By the seats, and not by the capacity, which may change: a pool that
             // shrinks needs its largest batches then.
             let batch_max = (seats.high_water() as usize / BATCH_PART).clamp(1, BATCH_MAX);
             let oldest = sweep(seats, if alone { batch_max } else { 1 });
             let nothing = oldest.is_empty();
-            let mut rest = oldest.iter();
+            let mut rest = oldest.iter().map(Candidate::claim);
             let found = rest.by_ref().find_map(take);
             if alone {
                 // If another one has filled it meanwhile, the rest is not needed.
-                if self.batch.is_empty() {
-                    rest.for_each(|candidate| self.batch.push(*candidate));
-                }
-                self.sweeping.store(false, Ordering::Relaxed);
+                self.batch.fill(rest);
+                self.sweeping.store(false, Ordering::Release);
             }
             if found.is_some() || nothing {
                 return found;
@@ -167,7 +164,7 @@ mod tests {
         for (serial, stamp) in stamps.into_iter().enumerate() {
             let seat = seats.get(seats.take().unwrap());
             seat.stamp.set(stamp);
-            seat.fill(std::ptr::null_mut(), serial as u64, 0);
+            seat.mark.set(serial as u64, 0);
             seat.state.rest(1);
         }
         seats

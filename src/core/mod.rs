@@ -20,12 +20,14 @@
 //! | [`hold`] | what threads hold on to for a moment |
 //! | [`index`] | a table of items by hash, which grows while it is used |
 //! | [`stock`] | lanes on loan, which outlive their group |
+//! | [`batch`] | claims in order, for many to take from |
 //! | [`lru`] | which idle connection goes when the pool is full |
 //! | [`notices`] | seats that the reaper must look at sooner than planned |
 //! | [`wheel`] | the timer wheel, plain and single-threaded |
 //! | [`ghost`] | what is remembered of connections that were closed |
 
 pub mod arena;
+pub mod batch;
 pub mod chain;
 pub mod era;
 pub mod ghost;

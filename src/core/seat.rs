@@ -93,7 +93,7 @@ const DOOMED: u64 = 1;
 
 impl Mark {
     /// Written by the owner when a connection takes the seat.
-    fn set(&self, serial: u64, generation: u32) {
+    pub fn set(&self, serial: u64, generation: u32) {
         debug_assert!(u64::from(generation) & DOOMED == 0, "generations rise by two");
         // Relaxed: published with the state (S3).
         let mark = serial << 32 | u64::from(generation);
@@ -180,14 +180,13 @@ impl Record for Seat {
 }
 
 impl Seat {
-    /// Fills a vacant seat that the caller owns, but for the state and the spell.
-    pub fn fill(&self, place: *mut (), serial: u64, generation: u32) {
+    /// Says where its connections are, for ever. By whoever owns the seat first (S2).
+    pub fn settle(&self, place: *mut ()) {
         // Relaxed: published with the state (S3).
         self.place.store(place, Ordering::Relaxed);
-        self.mark.set(serial, generation);
     }
 
-    /// Where the connection is. Meaningful to the owner alone (S2).
+    /// Where the connection is; null in a seat that never had one. For the owner (S2).
     #[inline(always)]
     pub fn place(&self) -> *mut () {
         // Relaxed: whoever made the caller the owner has published it.
@@ -228,13 +227,13 @@ mod tests {
     #[test]
     fn a_doom_is_for_one_connection() {
         let seat = Seat::default();
-        seat.fill(null_mut(), 7, 6);
+        seat.mark.set(7, 6);
         assert!(Mark::is_of(seat.mark.get(), 6));
         assert!(!Mark::is_of(seat.mark.get(), 8));
         seat.mark.doom(7);
         assert!(Mark::is_doomed(seat.mark.get()));
         assert!(!Mark::is_of(seat.mark.get(), 6));
-        seat.fill(null_mut(), 8, u32::MAX - 1);
+        seat.mark.set(8, u32::MAX - 1);
         seat.mark.doom(7);
         let mark = seat.mark.get();
         assert!(!Mark::is_doomed(mark), "the doom of a former connection comes late");

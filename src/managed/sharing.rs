@@ -70,7 +70,7 @@ where
                 // Desk and channel may be another peer's by now.
                 // SAFETY: the trial has a stream (H4).
                 let lease = unsafe { registry.channels.get(channel).lease() };
-                let same = Arc::ptr_eq(lease.members(), members);
+                let same = std::ptr::eq(lease.members(), Arc::as_ptr(members));
                 Some((trial, state, desk, same))
             },
             |_| None,

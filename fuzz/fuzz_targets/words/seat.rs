@@ -1,6 +1,5 @@
 //! The mark of a seat, its alarm, and its ticket at home.
 
-use std::ptr::null_mut;
 
 use arbitrary::Arbitrary;
 
@@ -30,7 +29,7 @@ pub fn run(ops: &[Op]) {
     for op in ops {
         match *op {
             Op::Fill { serial, generation } => {
-                seat.fill(null_mut(), serial, generation);
+                seat.mark.set(serial, generation);
                 (whose, of, doomed) = (serial, generation & GENERATION_MASK, false);
             }
             Op::Doom(serial) => {

@@ -53,7 +53,8 @@ impl Bench {
         let seat = self.core.take_seat().unwrap();
         // Where its record would be, its number.
         let number = std::ptr::without_provenance_mut(seat as usize);
-        self.core.seats.get(seat).fill(number, 0, 0);
+        self.core.seats.get(seat).settle(number);
+        self.core.seats.get(seat).mark.set(0, 0);
         let incarnation = self.core.seats.get(seat).state.load().incarnation();
         Held { ticket: self.core.take_ticket(seat).unwrap(), claim: Claim { seat, incarnation } }
     }
