@@ -9,6 +9,7 @@ pub mod file;
 pub mod keep_alive;
 pub mod lane;
 pub mod managed_line;
+mod numbers;
 pub mod pool;
 mod smoke;
 pub mod upstream;
