@@ -320,3 +320,6 @@ impl<K, C> Drop for Inspection<'_, K, C> {
         }
     }
 }
+
+#[cfg(all(test, not(slabpool_loom)))]
+mod tests;

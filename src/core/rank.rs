@@ -153,6 +153,7 @@ impl Lanes {
 #[cfg(all(test, not(slabpool_loom)))]
 mod tests {
     use super::*;
+    use crate::core::lanes::{change_number, thread_number};
 
     #[test]
     fn void_tickets_and_those_that_do_not_count_take_no_place() {
@@ -187,5 +188,53 @@ mod tests {
         assert_eq!(rank(7, 1, |_| true), None);
         assert_eq!(rank(7, 9, |_| true), None);
         assert_eq!(lanes.rank_of_top(&core, 7, 3, 9, |_| true), Some(0));
+    }
+
+    /// Several lanes, in each of which later releases lie above earlier ones, and some of the
+    /// same time in several: against all of them, put in order.
+    #[test]
+    fn lanes_are_one_order() {
+        const LANES: u32 = 3;
+        let (core, lanes) = (Core::new(), Lanes::new(LANES as usize));
+        // Seat, release, lane.
+        let mut all: Vec<(u32, u64, u32)> = Vec::new();
+        for number in 0..24_u32 {
+            (0..u32::from(number % 5 > 0)).for_each(|_| change_number());
+            let (index, stamp) = (core.take_seat().unwrap(), u64::from(number / 3));
+            let (seat, ticket) = (core.seats.get(index), core.take_ticket(index).unwrap());
+            seat.stamp.set(stamp);
+            let found = core.find(ticket);
+            found.ticket.set_incarnation(1);
+            seat.state.rest(1);
+            lanes.push(&core, found.ticket, ticket);
+            all.push((index, stamp, thread_number() as u32 % LANES));
+        }
+        assert!((0..LANES).all(|lane| all.iter().filter(|it| it.2 == lane).count() > 3));
+        let before = |one: (u32, u64, u32), other: (u32, u64, u32)| {
+            if one.2 == other.2 {
+                return other.0 > one.0;
+            }
+            other.1 > one.1 || other.1 == one.1 && other.2 < one.2
+        };
+        for (&one, prove) in all.iter().flat_map(|one| [(one, true), (one, false)]) {
+            let claim = Claim { seat: one.0, incarnation: 1 };
+            for enough in [1, 4, 9, 99] {
+                let expected = all.iter().filter(|&&other| before(one, other)).count() as u32;
+                let rank = lanes.rank(&core, claim, enough, 99, prove, |_| true);
+                assert_eq!(rank.map(|rank| rank.min(enough)), Some(expected.min(enough)));
+                let even = |it: &&(u32, u64, u32)| it.0 % 2 == 0 && before(one, **it);
+                let expected = all.iter().filter(even).count() as u32;
+                let counts = |found: Found<'_>| found.claim().seat % 2 == 0;
+                let rank = lanes.rank(&core, claim, enough, 99, prove, counts);
+                assert_eq!(rank.map(|rank| rank.min(enough)), Some(expected.min(enough)));
+            }
+        }
+        for stamp in 0..9 {
+            let expected = all.iter().filter(|it| it.1 > stamp).count() as u32;
+            let rank = |now| lanes.rank_of_top(&core, stamp, 6, now, |_| true);
+            assert_eq!(rank(99).map(|rank| rank.min(6)), Some(expected.min(6)));
+            // They may all have been counted elsewhere.
+            assert_eq!(rank(0), (expected < 6).then_some(0));
+        }
     }
 }

@@ -242,6 +242,33 @@ mod tests {
     }
 
     #[test]
+    fn what_is_published_can_be_followed() {
+        let field = Field::default();
+        field.publish(9);
+        assert_eq!((field.follow(), field.get()), (9, 9));
+    }
+
+    #[test]
+    fn a_spell_ends_at_its_deadline() {
+        let seat = Seat::default();
+        seat.deadline.set(10);
+        assert!(!seat.is_expired(9) && seat.is_expired(10) && seat.is_expired(11));
+    }
+
+    #[test]
+    fn a_seat_is_leased_in_place_by_its_own_ticket() {
+        let seat = Seat::default();
+        seat.ticket.set_incarnation(4);
+        assert_eq!(seat.ticket.linked_incarnation(), 4);
+        seat.state.rest(4);
+        assert!(!seat.is_leased_in_place());
+        assert_eq!(seat.state.claim(4), Ok(()));
+        assert!(seat.is_leased_in_place());
+        seat.ticket.set_incarnation(3);
+        assert!(!seat.is_leased_in_place(), "it was another ticket");
+    }
+
+    #[test]
     fn an_alarm_is_told_once() {
         let alarm = Alarm(AtomicU32::new(Alarm::UNSET));
         assert!(alarm.request(9));

@@ -272,6 +272,20 @@ mod tests {
         assert_eq!(state.load(), Word::new(6, Phase::Vacant));
     }
 
+    /// What `is_idle` and `was_claimed` say costs exchanges where it is wrong, and nothing else
+    /// that a pool would show.
+    #[test]
+    fn what_is_idle_and_what_was_claimed() {
+        let state = State::new();
+        state.rest(4);
+        assert!(state.is_idle(4) && !state.is_idle(3) && !state.was_claimed(4));
+        assert_eq!(state.claim(4), Ok(()));
+        assert!(!state.is_idle(4) && !state.is_idle(5));
+        assert!(state.was_claimed(4) && !state.was_claimed(5) && !state.was_claimed(3));
+        state.rest(5);
+        assert!(!state.was_claimed(4));
+    }
+
     #[test]
     fn an_orphan_is_not_restored() {
         let state = State::new();

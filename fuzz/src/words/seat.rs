@@ -3,7 +3,7 @@
 
 use arbitrary::Arbitrary;
 
-use crate::core::seat::{Alarm, Card, GENERATION_MASK, Mark, Seat};
+use crate::core::seat::{Alarm, GENERATION_MASK, Mark, Seat};
 use crate::core::tagged::NIL;
 use crate::core::ticket::AT_HOME;
 
@@ -23,7 +23,7 @@ pub enum Op {
 }
 
 pub fn run(ops: &[Op]) {
-    let (seat, card) = (Seat::default(), Card::default());
+    let seat = Seat::default();
     let (mut whose, mut of, mut doomed) = (0_u64, 0_u32, false);
     let (mut alarm, mut at_home, mut deep) = (Alarm::UNSET, true, None);
     for op in ops {
@@ -38,11 +38,11 @@ pub fn run(ops: &[Op]) {
                 doomed |= serial as u32 == whose as u32;
             }
             Op::Request(tick) => {
-                assert_eq!(card.alarm.request(tick), tick < alarm);
+                assert_eq!(seat.alarm.request(tick), tick < alarm);
                 alarm = alarm.min(tick);
             }
             Op::Reset => {
-                card.alarm.reset();
+                seat.alarm.reset();
                 alarm = Alarm::UNSET;
             }
             Op::LeaveHome => {
@@ -64,7 +64,7 @@ pub fn run(ops: &[Op]) {
         // The uppermost bit of a generation says nothing.
         assert_eq!(Mark::is_of(mark, of | !GENERATION_MASK), !doomed);
         assert!(!Mark::is_of(mark, of.wrapping_add(1)));
-        assert_eq!(card.alarm.tick(), alarm);
+        assert_eq!(seat.alarm.tick(), alarm);
         assert_eq!(seat.ticket.below(), if at_home { AT_HOME } else { NIL });
         assert_eq!(seat.ticket.depth(), deep);
     }

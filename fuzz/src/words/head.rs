@@ -63,7 +63,8 @@ pub fn run(ops: &[Op]) {
         }
         let now = head.load();
         assert_eq!((now.index(), now.is_empty()), (index, index == NIL));
-        assert!(seen.iter().all(|&(word, _, at)| (word == now) == (at == changes)));
+        let same = |word: Tagged| (word == now, word.bits() == now.bits());
+        assert!(seen.iter().all(|&(word, _, at)| same(word) == (at == changes, at == changes)));
         if seen.len() < 64 {
             seen.push((now, index, changes));
         }

@@ -1,22 +1,6 @@
 //! The packed words, each with all its transitions, against plain fields.
-#![no_main]
 
 use arbitrary::Arbitrary;
-use libfuzzer_sys::fuzz_target;
-
-#[path = "../../../src/core/mod.rs"]
-#[allow(dead_code, reason = "the target uses a part of it")]
-mod core;
-#[path = "../../../src/managed"]
-#[allow(dead_code, reason = "the target uses a part of it")]
-mod managed {
-    pub mod limits;
-    pub mod turn;
-    pub mod word;
-}
-#[path = "../../../src/sync.rs"]
-#[allow(dead_code, unused_imports, reason = "the target uses a part of it")]
-mod sync;
 
 mod era;
 mod ghosts;
@@ -26,7 +10,7 @@ mod seat;
 mod state;
 
 #[derive(Arbitrary, Debug)]
-enum Script {
+pub enum Script {
     Era(Vec<era::Op>),
     Ghosts(Vec<ghosts::Op>),
     Head(Vec<head::Op>),
@@ -37,7 +21,9 @@ enum Script {
     Turn(Vec<peer::TurnOp>),
 }
 
-fuzz_target!(|script: Script| {
+pub type Input = Script;
+
+pub fn run(script: Input) {
     match script {
         Script::Era(ops) => era::run(&ops),
         Script::Ghosts(ops) => ghosts::run(&ops),
@@ -48,4 +34,4 @@ fuzz_target!(|script: Script| {
         Script::State(ops) => state::run(&ops),
         Script::Turn(ops) => peer::run_turn(&ops),
     }
-});
+}
