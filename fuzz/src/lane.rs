@@ -97,7 +97,8 @@ impl Run {
         let seat = self.core.take_seat().unwrap();
         let ticket = self.core.take_ticket(seat).unwrap();
         // Where its record would be, its number.
-        self.seat(seat).fill(std::ptr::without_provenance_mut(seat as usize), 0, 0);
+        self.seat(seat).settle(std::ptr::without_provenance_mut(seat as usize));
+        self.seat(seat).mark.set(0, 0);
         let incarnation = self.seat(seat).state.own();
         self.release(Held { ticket, claim: Claim { seat, incarnation } });
     }
@@ -105,7 +106,7 @@ impl Run {
     /// As `Engine::lease`.
     fn get(&mut self, in_place: bool) {
         let top = in_place.then(|| self.lanes.claim_top(&self.core)).flatten();
-        let found = top.map(|(ticket, seat)| {
+        let found = top.map(|(ticket, seat, _)| {
             let number = seat.place().addr() as u32;
             Held { ticket, claim: Claim { seat: number, incarnation: seat.state.own() } }
         });

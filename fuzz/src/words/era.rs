@@ -3,7 +3,7 @@
 use arbitrary::Arbitrary;
 
 use crate::core::era::Era;
-use crate::core::seat::GENERATION_MASK;
+use crate::core::seat::GENERATION_ONE;
 
 #[derive(Arbitrary, Debug)]
 pub enum Op {
@@ -25,13 +25,13 @@ pub fn run(ops: &[Op]) {
         match op {
             Op::Invalidate => {
                 era.invalidate();
-                own += 1;
+                own += GENERATION_ONE;
             }
-            Op::InvalidateAll => pool += 1,
+            Op::InvalidateAll => pool += GENERATION_ONE,
             Op::Drain => {
                 assert_eq!(era.drain(pool), !draining);
                 if !draining {
-                    own += 1;
+                    own += GENERATION_ONE;
                     marks.iter_mut().for_each(|(_, drained)| *drained = true);
                 }
                 draining = true;
@@ -46,7 +46,7 @@ pub fn run(ops: &[Op]) {
                 marks.extend(generation.map(|generation| (pool + generation, false)));
             }
         }
-        assert_eq!((era.generation() & GENERATION_MASK, era.is_draining()), (own, draining));
+        assert_eq!((era.generation() & !1, era.is_draining()), (own, draining));
         for &(mark, drained) in &marks {
             assert_eq!(era.has_drained(mark.into()), draining || drained, "{mark} of {own}");
         }
