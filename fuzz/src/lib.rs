@@ -1,6 +1,10 @@
 //! What the fuzz targets do with an input, and a program that does it without a fuzzer: see
 //! README.md. Sources of the pool are compiled as this crate's own where what is tested is
 //! not public.
+//!
+//! ```text
+//! cargo run --all-features --example fuzz_smoke -- lane upstream
+//! ```
 
 #![allow(missing_docs, missing_debug_implementations, reason = "the targets alone use it")]
 

@@ -33,7 +33,7 @@ fn a_token_finds_nothing_after_a_whole_round_of_numbers() {
         assert!(!pool.evict(stale) && pool.take(stale).is_none());
         lease.release();
         assert_eq!(pool.get(&1).map(|lease| *lease), Some(2));
-        assert_eq!(pool.stats().closes[CloseReason::Removed], 0);
+        assert_eq!(pool.engine().counters.closes()[CloseReason::Removed], 0);
     }
 }
 
@@ -53,5 +53,5 @@ fn tokens_are_good_while_the_lower_half_of_their_numbers_turns_over() {
         assert_eq!(pool.evict(token), id % 2 == 0);
         before.push(token);
     }
-    assert_eq!(pool.stats().closes[CloseReason::Removed], 6);
+    assert_eq!(pool.engine().counters.closes()[CloseReason::Removed], 6);
 }
