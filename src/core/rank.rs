@@ -222,9 +222,9 @@ mod tests {
                 let expected = all.iter().filter(|&&other| before(one, other)).count() as u32;
                 let rank = lanes.rank(&core, claim, enough, 99, prove, |_| true);
                 assert_eq!(rank.map(|rank| rank.min(enough)), Some(expected.min(enough)));
-                let even = |it: &&(u32, u64, u32)| it.0 % 2 == 0 && before(one, **it);
+                let even = |it: &&(u32, u64, u32)| it.0.is_multiple_of(2) && before(one, **it);
                 let expected = all.iter().filter(even).count() as u32;
-                let counts = |found: Found<'_>| found.claim().seat % 2 == 0;
+                let counts = |found: Found<'_>| found.claim().seat.is_multiple_of(2);
                 let rank = lanes.rank(&core, claim, enough, 99, prove, counts);
                 assert_eq!(rank.map(|rank| rank.min(enough)), Some(expected.min(enough)));
             }

@@ -143,8 +143,8 @@ async fn one(client: Asks, target: String, ask: u32, Ask { how, post, .. }: Ask)
 
 /// Nobody wants anything any more.
 async fn at_rest(client: &Asks, book: &Book, http2: bool) {
-    // Longer than anything waits.
-    sleep(4 * PATIENCE).await;
+    // Longer than anything waits, and than all pauses of the server.
+    sleep(24 * PATIENCE).await;
     let pool = client.pool();
     eventually("something is left", || {
         let status = pool.status();

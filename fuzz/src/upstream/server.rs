@@ -41,6 +41,8 @@ pub struct Well {
 /// More does not fit into one read for certain.
 const WRITE_MAX: usize = 2_048;
 const PREFACE: usize = 24;
+/// Milliseconds. All pauses of a connection are over when the client is at rest.
+const PAUSE_MAX: u64 = 4_096;
 
 /// What was sent for a request.
 #[derive(Clone, Debug, PartialEq)]
@@ -178,7 +180,7 @@ impl Connection {
                     self.write(frame(kind, flags, stream, &payload), Sent::Anything).await
                 }
                 Act::Pause(time) => {
-                    sleep(Duration::from_millis(time.into())).await;
+                    sleep(Duration::from_millis(u64::from(time) % PAUSE_MAX)).await;
                     true
                 }
                 Act::Eof => {
