@@ -140,6 +140,7 @@ struct Readme;
 #[cfg(slabpool_loom)]
 #[doc(hidden)]
 pub mod model {
+    pub use crate::core::batch::Batch;
     pub use crate::core::ghost::{GhostTable, STEP};
     pub use crate::core::index::{Index, Sought};
     pub use crate::core::lane::Lane;

@@ -247,9 +247,8 @@ fn take_against_a_removal_and_an_insertion() {
     check(3, || {
         let ledger = Ledger::default();
         let (pool, group, token) = pool_with_token(&ledger);
-        let other = with_group(&group, move |group| {
-            usize::from(group.pool().take(token).is_some())
-        });
+        let other =
+            with_group(&group, move |group| usize::from(group.pool().take(token).is_some()));
         let taken = usize::from(pool.take(token).is_some());
         group.put(ledger.connection(1)).unwrap();
         assert_eq!(taken + other.join().unwrap(), 1, "once");
