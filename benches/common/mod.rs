@@ -18,7 +18,8 @@ pub mod variants;
 pub mod zipf;
 
 use std::hash::Hash;
-use std::sync::Barrier;
+use std::hint::spin_loop;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -59,11 +60,11 @@ pub fn together(work: &Work, threads: usize, count: u64) -> Duration {
         work(0, count);
         return start.elapsed();
     }
-    let barrier = &Barrier::new(threads);
+    let steps = &AtomicUsize::new(0);
     let spans: Vec<(Instant, Instant)> = thread::scope(|scope| {
         let spawn = |thread| {
             scope.spawn(move || {
-                barrier.wait();
+                side_by_side(steps, thread, threads);
                 let start = Instant::now();
                 work(thread, count);
                 (start, Instant::now())
@@ -75,6 +76,22 @@ pub fn together(work: &Work, threads: usize, count: u64) -> Duration {
     let start = spans.iter().map(|span| span.0).min().expect("there are threads");
     let end = spans.iter().map(|span| span.1).max().expect("there are threads");
     end - start
+}
+
+/// Returns when all threads run at the same time. They hand on a number in turn, some times:
+/// while two of them share a core, that takes so long that the system moves one of them. (A
+/// thread that was asleep is often woken where the one runs that wakes it.)
+fn side_by_side(steps: &AtomicUsize, thread: usize, threads: usize) {
+    const ROUNDS: usize = 50;
+    for round in 0..ROUNDS {
+        while steps.load(Ordering::Acquire) != round * threads + thread {
+            spin_loop();
+        }
+        steps.fetch_add(1, Ordering::Release);
+    }
+    while steps.load(Ordering::Acquire) < ROUNDS * threads {
+        spin_loop();
+    }
 }
 
 /// Settings that let a suite end within two minutes, before those of the command line.
