@@ -34,13 +34,20 @@ pub fn table(tables: &Tables) -> Table {
 const MEDIAN: &str = "ns, median";
 const HANDLE: &str = "slabpool, handle";
 const LOOKUP: &str = "ArcSwap and ahash lookup";
-const BY_PEER: &str = "/ pingora-pool";
+const PEER: &str = "pingora-pool";
 const GAIN: &str = "total / 1 thread";
+
+impl Tables {
+    /// What the peer takes, of what this one does.
+    fn times_as_fast(&self, table: &str, of: &str) -> Option<f64> {
+        Some(self.number(table, PEER, MEDIAN)? / self.number(table, of, MEDIAN)?)
+    }
+}
 
 /// Get and release.
 fn pairs(tables: &Tables) -> Vec<Target> {
     let number = |table: &str, of: &str, column: &str| tables.number(table, of, column);
-    let faster = |table: &str, of: &str| number(table, of, BY_PEER).map(|ratio| 1.0 / ratio);
+    let faster = |table: &str, of: &str| tables.times_as_fast(table, of);
     let floor = |table: &str| {
         let floor = number("pair", HANDLE, MEDIAN)? + number(table, LOOKUP, MEDIAN)?;
         Some(number(table, "slabpool", MEDIAN)? / floor)
@@ -87,7 +94,7 @@ fn pairs(tables: &Tables) -> Vec<Target> {
 /// Insertion, memory, allocations, acquire.
 fn others(tables: &Tables) -> Vec<Target> {
     let number = |table: &str, of: &str, column: &str| tables.number(table, of, column);
-    let faster = |table: &str, of: &str| number(table, of, BY_PEER).map(|ratio| 1.0 / ratio);
+    let faster = |table: &str, of: &str| tables.times_as_fast(table, of);
     let core = number("managed-acquire", "slabpool's core, get and release", "/ ours");
     let churn = "slabpool insert + detach, handle";
     let calls = |of: &str| number("allocations", of, "allocations");
