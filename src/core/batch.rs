@@ -48,7 +48,7 @@ impl Batch {
 
     /// How many claims are left.
     #[cfg(test)]
-    pub fn len(&self) -> usize {
+    pub fn left(&self) -> usize {
         // Relaxed: a number. Who fills has seen the fill before his.
         let word = self.word.load(Ordering::Relaxed);
         ((word >> COUNT_BITS & COUNT_MASK) - (word & COUNT_MASK)) as usize
@@ -115,14 +115,14 @@ mod tests {
         for first in [0, 7, 100] {
             batch.fill(claims(first..first + 500));
             batch.fill(claims(0..1));
-            assert_eq!(batch.len(), 500, "it was not empty");
+            assert_eq!(batch.left(), 500, "it was not empty");
             for claim in claims(first..first + 500) {
                 assert_eq!(batch.pop(), Some(claim));
             }
             assert!(batch.pop().is_none());
         }
         batch.fill(claims(0..0));
-        assert_eq!((batch.len(), batch.pop()), (0, None));
+        assert_eq!((batch.left(), batch.pop()), (0, None));
     }
 
     #[test]
@@ -145,7 +145,7 @@ mod tests {
                 });
             }
             for round in 0..ROUNDS {
-                while batch.len() > 0 {
+                while batch.left() > 0 {
                     std::thread::yield_now();
                 }
                 batch.fill(claims(round * COUNT..(round + 1) * COUNT));

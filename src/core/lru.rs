@@ -194,12 +194,12 @@ mod tests {
     fn a_pool_that_grows_gets_batches_of_its_size() {
         let lru = Lru::new();
         let few = idle_seats(0..1);
-        assert_eq!((lru.seize(&few).unwrap().seat, lru.batch.len()), (0, 0));
+        assert_eq!((lru.seize(&few).unwrap().seat, lru.batch.left()), (0, 0));
         for count in [1_000, 40_000] {
             let seats = idle_seats(0..count);
             assert_eq!(lru.seize(&seats).unwrap().seat, 0);
             let batch = (count as usize / BATCH_PART).min(BATCH_MAX);
-            assert_eq!(lru.batch.len(), batch - 1);
+            assert_eq!(lru.batch.left(), batch - 1);
             while lru.batch.pop().is_some() {}
         }
     }
