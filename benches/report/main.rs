@@ -1,7 +1,8 @@
 //! Runs the benchmarks, and makes BENCHMARKS.md of them: its tables, and its plots.
 //!
 //! ```text
-//! cargo bench --bench report                  # everything anew, within ten minutes
+//! cargo bench --bench report                  # everything anew, within ten minutes, but for
+//! cargo bench --bench report -- --end-to-end  # whole proxies: ten more; needs cmake, nginx and wrk
 //! cargo bench --bench report -- --quick       # to try it out, in target/report, not in the page
 //! cargo bench --bench report -- --draw        # only tables and plots, of what was measured last
 //! ```
@@ -36,6 +37,9 @@ const SUITES: [&str; 5] = ["ratios", "tails", "memory", "managed", "idle"];
 
 /// Counts instructions, with settings of its own.
 const INSTRUCTIONS: &str = ".ci/instructions";
+
+/// Has its own place in the page.
+const END_TO_END: &str = "benches/end-to-end";
 
 const PAGE: &str = "BENCHMARKS.md";
 const DIRECTORY: &str = "docs/bench";
@@ -113,6 +117,9 @@ fn main() -> io::Result<ExitCode> {
     let homeless = tables.0.iter().filter(|table| !places.contains(&table.name.as_str()));
     homeless.for_each(|table| println!("{}: is not in {PAGE}", table.name));
     fs::write(if quick { directory.join(PAGE) } else { PAGE.into() }, page)?;
+    if passed("--end-to-end") && !run_end_to_end(quick) {
+        wrong.push(format!("{END_TO_END} failed"));
+    }
     wrong.iter().for_each(|line| eprintln!("{line}"));
     Ok(if wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -151,6 +158,12 @@ fn fresh(program: impl AsRef<OsStr>) -> Command {
 
 fn run_instructions(directory: &Path) -> bool {
     let status = fresh(INSTRUCTIONS).arg(csv(directory)).status();
+    status.is_ok_and(|status| status.success())
+}
+
+fn run_end_to_end(quick: bool) -> bool {
+    let how = if quick { "--quick" } else { "--write" };
+    let status = fresh(END_TO_END).args(["--pingora", how]).status();
     status.is_ok_and(|status| status.success())
 }
 
