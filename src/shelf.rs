@@ -33,10 +33,9 @@ const SLAB_BITS: u32 = 3;
 /// How many slabs there are at most.
 const SLABS: usize = if cfg!(slabpool_loom) { 1 } else { 1 << SLAB_BITS };
 const SLAB_SHIFT: u32 = usize::BITS - SLAB_BITS;
-/// Where a key says the place, and the generation.
+/// Where a key says the place.
 const PLACE_BITS: u32 = 22;
 const PLACE_MASK: usize = (1 << PLACE_BITS) - 1;
-const GENERATION_SHIFT: u32 = PLACE_BITS + 14;
 /// Up to so many records in each slab, one is filled before the next one begins.
 const ALONE: isize = pages(7) as isize;
 
@@ -85,8 +84,8 @@ impl<T> Shelves<T> {
         }
     }
 
-    /// Puts in what `make` makes, and returns its key and a guard. `None`, with `make` not called, if there
-    /// is no room.
+    /// Puts in what `make` makes, for good, and returns its key and a guard. `None`, with
+    /// `make` not called, if there is no room.
     ///
     /// # Panics
     ///
@@ -153,9 +152,10 @@ impl<T> Shelves<T> {
 /// The size of the page that a slab has made for the record with this key, its first.
 fn page_begun_by(key: usize) -> Option<usize> {
     let place = key & PLACE_MASK;
-    // A page begins where those before it end, whose sizes are powers of two.
+    // A page begins where those before it end, whose sizes are powers of two. No place is
+    // used twice.
     let size = place + Layout::INITIAL_PAGE_SIZE;
-    (key >> GENERATION_SHIFT == 0 && size.is_power_of_two()).then_some(size)
+    size.is_power_of_two().then_some(size)
 }
 
 #[cfg(all(test, not(slabpool_loom)))]
