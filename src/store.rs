@@ -18,7 +18,7 @@ use sharded_slab::{Config, Entry};
 use crate::core::seat::Field;
 use crate::group::Members;
 use crate::shelf::{Layout, PER_THREAD, Shelves};
-use crate::sync::{AtomicPtr, Ordering, Step, UnsafeCell};
+use crate::sync::{AtomicPtr, Ordering, UnsafeCell};
 
 /// Live threads that can make a pool larger than it ever was; a slab has a shard for each.
 pub(crate) const THREADS_MAX: usize = Layout::MAX_THREADS;
@@ -187,7 +187,6 @@ impl<K> Drop for Home<K> {
 /// The slabs.
 pub(crate) struct Store<T> {
     slabs: Shelves<T>,
-    step: Step,
 }
 
 /// A record that was put in.
@@ -198,7 +197,7 @@ pub(crate) struct Place<T> {
 
 impl<T> Store<T> {
     pub fn new() -> Self {
-        Self { slabs: Shelves::new(), step: Step::new() }
+        Self { slabs: Shelves::new() }
     }
 
     /// Puts in what `make` makes, pinned. `None`, with `make` not called, if this thread has
@@ -214,7 +213,6 @@ impl<T> Store<T> {
 
     /// The record with this key, held until the guard goes.
     pub fn get(&self, key: usize) -> Option<Entry<'_, T, Layout>> {
-        self.step.observe();
         let (slab, key) = self.slabs.find(key)?;
         slab.get(key)
     }
